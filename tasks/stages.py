@@ -1,0 +1,132 @@
+"""The stages of the pipeline, in order. Bump a `revision` when the same inputs give other bytes; see CHANGELOG."""
+
+from __future__ import annotations
+
+from data_contracts.artifacts import (
+    Adapter,
+    Corpus,
+    Delivery,
+    EvalReport,
+    HfModel,
+    InstructionSet,
+    RawCorpus,
+    TokenDataset,
+)
+from tasks.stage import Stage
+
+ACQUIRE = Stage(
+    "acquire",
+    RawCorpus,
+    revision=1,
+    body="tasks.acquire.acquire:acquire",
+    outside="tasks.acquire.acquire:outside_digests",
+    summary="documents as the source gave them; unreadable lines in quarantine",
+    resumable=True,
+    retries=3,
+    tags=("data",),
+)
+FILTER = Stage(
+    "filter",
+    Corpus,
+    revision=1,
+    body="tasks.curation.filtering:filter_documents",
+    summary="normalised documents that pass every filter; each removed one in the ledger",
+    resumable=True,
+    tags=("data",),
+)
+DEDUP = Stage(
+    "dedup",
+    Corpus,
+    revision=1,
+    body="tasks.curation.deduplication:remove_duplicates",
+    summary="one document of each duplicate cluster, decided by exact Jaccard",
+    tags=("data",),
+)
+SPLIT = Stage(
+    "split",
+    Corpus,
+    revision=1,
+    body="tasks.curation.splitting:split_documents",
+    summary="train and validation; near-duplicates never on both sides",
+    tags=("data",),
+)
+BASE_MODEL = Stage(
+    "base_model",
+    HfModel,
+    revision=1,
+    body="tasks.models.importing:import_base",
+    outside="tasks.models.importing:outside_digests",
+    summary="the model to continue, with the proof that its weights are loaded",
+    retries=3,
+    tags=("model",),
+)
+BINARIZE = Stage(
+    "binarize",
+    TokenDataset,
+    revision=1,
+    body="tasks.binarize:binarize",
+    summary="Megatron .bin/.idx, every token accounted for",
+    resumable=True,
+    tags=("data",),
+)
+PRETRAIN = Stage(
+    "pretrain",
+    HfModel,
+    revision=1,
+    body="tasks.training.pretraining:pretrain",
+    summary="continual pretraining; killed and resumed equals never killed",
+    resumable=True,
+    retries=2,
+    tags=("training",),
+)
+INSTRUCTIONS = Stage(
+    "instructions",
+    InstructionSet,
+    revision=1,
+    body="tasks.training.instructions:make_instructions",
+    outside="tasks.training.instructions:outside_digests",
+    summary="prompt and response pairs for LoRA, and the documents they come from",
+    tags=("data",),
+)
+LORA = Stage(
+    "lora",
+    Adapter,
+    revision=1,
+    body="tasks.training.tuning:tune",
+    summary="a peft adapter trained on the responses only",
+    resumable=True,
+    retries=2,
+    tags=("training",),
+)
+EXPORT = Stage(
+    "export",
+    HfModel,
+    revision=1,
+    body="tasks.models.merging:merge_adapter",
+    summary="adapter merged in fp32; logits, ties and config proved",
+    tags=("model",),
+)
+EVALUATE = Stage(
+    "evaluate",
+    EvalReport,
+    revision=1,
+    body="tasks.evaluate.evaluation:evaluate",
+    summary="base, continued and tuned side by side",
+    resumable=True,
+    tags=("model",),
+)
+DELIVER = Stage(
+    "deliver",
+    Delivery,
+    revision=1,
+    body="tasks.deliver.delivery:deliver",
+    summary="model, adapter, card, checksums, evaluation and report.html",
+    tags=("delivery",),
+)
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        ACQUIRE, FILTER, DEDUP, SPLIT, BASE_MODEL, BINARIZE, PRETRAIN, INSTRUCTIONS, LORA, EXPORT, EVALUATE, DELIVER
+    )
+}  # fmt: skip
