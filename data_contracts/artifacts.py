@@ -82,7 +82,9 @@ def check_sizes(path: Path, manifest: Manifest) -> None:
         try:
             size = (path / entry.name).stat().st_size
         except (FileNotFoundError, NotADirectoryError):
-            raise DamagedArtifact(f"`{path / entry.name}`: missing, expected {entry.bytes} bytes", hint=REBUILD_HINT) from None
+            raise DamagedArtifact(
+                f"`{path / entry.name}`: missing, expected {entry.bytes} bytes", hint=REBUILD_HINT
+            ) from None
         if size != entry.bytes:
             raise DamagedArtifact(
                 f"`{path / entry.name}`: found {size} bytes, expected {entry.bytes}", hint=REBUILD_HINT
@@ -157,7 +159,15 @@ class HfModel(Artifact):
 
     @property
     def tokenizer(self) -> Part:
-        return self.part("tokenizer", "tokenizer*", "special_tokens_map.json", "vocab.json", "merges.txt", "added_tokens.json", "*.model")
+        return self.part(
+            "tokenizer",
+            "tokenizer*",
+            "special_tokens_map.json",
+            "vocab.json",
+            "merges.txt",
+            "added_tokens.json",
+            "*.model",
+        )
 
 
 class InstructionSet(Artifact):
@@ -190,8 +200,7 @@ class Delivery(Artifact):
 
 
 ARTIFACT_TYPES: dict[str, type[Artifact]] = {
-    cls.kind: cls
-    for cls in (RawCorpus, Corpus, TokenDataset, HfModel, InstructionSet, Adapter, EvalReport, Delivery)
+    cls.kind: cls for cls in (RawCorpus, Corpus, TokenDataset, HfModel, InstructionSet, Adapter, EvalReport, Delivery)
 }
 
 

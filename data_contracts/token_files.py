@@ -1,8 +1,9 @@
 """Megatron's `MMIDIDX` version 1 token files (`.bin` + `.idx`), read and written with numpy alone.
 
-Layout of `.idx`, little-endian: magic `MMIDIDX\\0\\0` (9 bytes), version u64 = 1, dtype code u8, number of sequences u64,
-number of document bounds u64, then sequence lengths (i32), byte offsets of the sequences in `.bin` (i64) and document
-bounds as sequence indices starting at 0 (i64). Source: Megatron-LM, `megatron/core/datasets/indexed_dataset.py`.
+Layout of `.idx`, little-endian: magic `MMIDIDX\\0\\0` (9 bytes), version u64 = 1, dtype code u8, number of sequences
+u64, number of document bounds u64, then sequence lengths (i32), byte offsets of the sequences in `.bin` (i64) and
+document bounds as sequence indices starting at 0 (i64).
+Source: Megatron-LM, `megatron/core/datasets/indexed_dataset.py`.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ class TokenFile:
         self.starts = np.zeros(num_sequences, dtype=np.int64)
         np.cumsum(self.lengths[:-1], dtype=np.int64, out=self.starts[1:])
         self._require(bool(np.all(self.lengths > 0)), "an empty sequence, expected at least one token each")
-        self._require(np.array_equal(offsets, self.starts * self.dtype.itemsize), "offsets that do not follow the lengths")
+        self._require(
+            np.array_equal(offsets, self.starts * self.dtype.itemsize), "offsets that do not follow the lengths"
+        )
         self._require(
             np.array_equal(bounds, np.arange(num_sequences + 1)), "document bounds other than one sequence a document"
         )

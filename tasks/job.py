@@ -34,7 +34,9 @@ def run_worker(
     worker that dies without a word a WorkerLost. The worker holds the key's lock too, so it is never doubled.
     """
     job_path, log_path = workspace.scratch / "job.json", workspace.scratch / "worker.log"
-    job_path.write_text(json.dumps({"function": function, "arguments": arguments}, ensure_ascii=False), encoding="utf-8")
+    job_path.write_text(
+        json.dumps({"function": function, "arguments": arguments}, ensure_ascii=False), encoding="utf-8"
+    )
     with open(log_path, "ab") as log, _started(job_path, log, workspace) as process:
         assert process.stdout is not None
         for line in process.stdout:

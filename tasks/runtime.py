@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 Progress = Callable[..., None]
 """`progress(done, total=None, unit="documents", **figures)`: cheap, may be called often, from one thread."""
@@ -34,6 +34,7 @@ class Runtime(BaseModel):
     workers: int = Field(default=1, ge=1, description="Processes a stage may use for its shards.")
     worker_python: Path = Field(default=Path(sys.executable), description="Interpreter of training workers.")
     cancel_grace_seconds: float = Field(default=30.0, description="Time between SIGTERM and SIGKILL for a worker.")
+    gitlab_token: SecretStr | None = Field(default=None, description="Token for the LLM-JP GitLab; none if public.")
     wandb: WandbConfig = Field(default_factory=WandbConfig, description="Experiment tracking.")
 
 

@@ -175,7 +175,9 @@ class Store:
 
 
 def _sources(request: Request, summary: Summary) -> list[DataSource]:
-    inherited = [s for value in request.inputs.values() for s in read_manifest(value.path).sources if not _is_tool(value)]
+    inherited = [
+        s for value in request.inputs.values() for s in read_manifest(value.path).sources if not _is_tool(value)
+    ]
     return list(dict.fromkeys([*inherited, *summary.sources]))
 
 

@@ -1,7 +1,7 @@
 """The child side of the worker protocol: `python -m tasks.worker job.json`; knows nothing of Prefect.
 
-It reads a job file `{"function": "module:function", "arguments": {...}}`, calls the function with those arguments and an
-`emit` callable, and writes JSON lines to its standard output: whatever the function emits, then `{"event": "done",
+It reads a job file `{"function": "module:function", "arguments": {...}}`, calls the function with those arguments and
+an `emit` callable, and writes JSON lines to its standard output: whatever the function emits, then `{"event": "done",
 "result": ...}` or `{"event": "error", "type": ..., "message": ..., "hint": ...}`. All else that libraries print goes to
 standard error. When its standard input closes, its parent is gone, and it ends as if told to by SIGTERM.
 """

@@ -31,7 +31,13 @@ class Workspace:
     """
 
     def __init__(
-        self, path: Path, runtime: Runtime, progress: Progress = no_progress, *, resumed: bool = False, lock_fd: int = -1
+        self,
+        path: Path,
+        runtime: Runtime,
+        progress: Progress = no_progress,
+        *,
+        resumed: bool = False,
+        lock_fd: int = -1,
     ) -> None:
         self.path = path
         self.runtime = runtime

@@ -1,0 +1,44 @@
+# `make demo` and `make test` do all the set-up in a `.venv` in this folder.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+STORE ?= tsuzuki-store
+
+.PHONY: demo test check format schemas bench clean
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+	  { echo "error: \`$(PYTHON)\` is $$($(PYTHON) -V), expected Python 3.11 or 3.12"; \
+	    echo "hint: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "error: \`$(PYTHON) -m venv\` failed"; echo "hint: on Debian: apt install python3-venv"; exit 1; }
+	$(PIP) install -q torch==2.13.0 -c constraints.txt
+	$(PIP) install -q -e '.[dev]' -c constraints.txt
+	$(PIP) install -q --no-deps megatron-core==0.15.3
+	@touch $@
+
+demo: $(VENV)/.ready  ## the whole pipeline on the bundled sample: offline, on the CPU
+	$(BIN)/tsuzuki run demo --store $(STORE)
+
+test: $(VENV)/.ready  ## every test that can run here
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.ready  ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+
+format: $(VENV)/.ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+schemas: $(VENV)/.ready  ## write data_contracts/schemas/*.json anew
+	$(BIN)/python -m data_contracts.schemas
+
+bench: $(VENV)/.ready  ## speed against named peers, side by side
+	$(BIN)/python -m pytest tests/benchmarks -q --benchmark
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,188 @@
+"""The command line: `tsuzuki run | plan | show | recipes | stages | inspect | verify | prune`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from data_contracts.errors import TsuzukiError
+
+STORE_HELP = "Folder of the artifacts. [default: TSUZUKI_STORE, or ./tsuzuki-store]"
+
+
+class Commands(click.Group):
+    """Turns our errors into one message without a traceback, and their exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except TsuzukiError as error:
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("error: interrupted\nhint: run the same command again; it continues", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tsuzuki")
+def main() -> None:
+    """From a Japanese corpus and a base LLM to a continually pretrained, LoRA-tuned, verified Hugging Face model."""
+
+
+def config_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The argument RECIPE and the options that change it; the command gets the validated config."""
+
+    @click.argument("recipe")
+    @click.option("--config", "file", type=click.Path(path_type=Path), help="YAML laid over the recipe.")
+    @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change one value; repeatable.")
+    @wraps(command)
+    def with_config(recipe: str, file: Path | None, assignments: tuple[str, ...], **options: Any) -> None:
+        from flows.configuration import load_config
+
+        command(load_config(recipe, file, assignments), **options)
+
+    return with_config
+
+
+def store_option(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option("--store", type=click.Path(path_type=Path, file_okay=False), help=STORE_HELP)(command)
+
+
+@main.command()
+@config_options
+@store_option
+@click.option("--until", metavar="STAGE", help="Stop after that stage.")
+@click.option("--from", "rebuild_from", metavar="STAGE", help="Rebuild that stage and what depends on it.")
+def run(config: Any, store: Path | None, until: str | None, rebuild_from: str | None) -> None:
+    """Run a recipe: one JSON line per stage on stdout, progress on stderr."""
+    from infra.settings import prepare_prefect
+
+    prepare_prefect()
+    from flows.console import ConsoleReporter
+    from flows.pipeline_flow import pipeline
+    from flows.running import check_stage_name
+    from flows.runs import reporter
+
+    check_stage_name(until)
+    check_stage_name(rebuild_from)
+    with ConsoleReporter() as console:
+        reporter.set(console)
+        pipeline(config, store=store, until=until, rebuild_from=rebuild_from)
+
+
+@main.command()
+@config_options
+@store_option
+@click.option("--until", metavar="STAGE", help="Stop after that stage.")
+@click.option("--from", "rebuild_from", metavar="STAGE", help="As if that stage were rebuilt.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line per stage.")
+def plan(config: Any, store: Path | None, until: str | None, rebuild_from: str | None, as_json: bool) -> None:
+    """Say for each stage whether it would be taken from the store, and if not, why."""
+    from infra.settings import prepare_prefect
+
+    prepare_prefect()
+    from contextlib import suppress
+
+    from flows.pipeline_flow import pipeline_story
+    from flows.plan import Plan
+    from flows.running import check_stage_name, runtime_of
+    from flows.runs import Stopped
+    from tasks.store import Store
+
+    check_stage_name(until)
+    check_stage_name(rebuild_from)
+    planned = Plan(Store(runtime_of(config, store).store), rebuild_from=rebuild_from, until=until)
+    with suppress(Stopped):
+        pipeline_story(config, planned)
+    for stage in planned.stages:
+        if as_json:
+            click.echo(json.dumps({"stage": stage.stage, "hit": stage.hit, "reasons": stage.reasons}))
+        else:
+            click.echo(f"{stage.stage:<13} {'hit' if stage.hit else 'miss: ' + '; '.join(stage.reasons)}")
+
+
+@main.command()
+@config_options
+def show(config: Any) -> None:
+    """Print the resolved config as YAML that `--config` accepts."""
+    import yaml
+
+    values = config.model_dump(mode="json")
+    click.echo(yaml.safe_dump(values, allow_unicode=True, sort_keys=False, width=120), nl=False)
+
+
+@main.command()
+def recipes() -> None:
+    """List the recipes."""
+    from flows.recipes import RECIPES
+
+    for name, recipe in RECIPES.items():
+        click.echo(f"{name:<22} {(recipe.__doc__ or '').strip()}")
+
+
+@main.command()
+def stages() -> None:
+    """List the stages with their contracts and revisions."""
+    from tasks.stages import STAGES
+
+    click.echo(f"{'stage':<13} {'revision':<8} {'makes':<18} what")
+    for stage in STAGES.values():
+        contract = f"{stage.output.kind} v{stage.output.version}"
+        click.echo(f"{stage.name:<13} {stage.revision:<8} {contract:<18} {stage.summary}")
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="The manifest as it is.")
+def inspect(path: Path, as_json: bool) -> None:
+    """Show an artifact: its manifest, and its lineage back to the source."""
+    from data_contracts.manifest import read_manifest
+    from flows.inspection import describe
+
+    click.echo(read_manifest(path).model_dump_json(indent=1) if as_json else describe(path.absolute()))
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+def verify(path: Path) -> None:
+    """Read every file of an artifact, or of a whole store, again and compare hashes; exit 1 on damage."""
+    from flows.inspection import verify_path
+
+    damaged = 0
+    for folder, error in verify_path(path):
+        damaged += error is not None
+        click.echo(json.dumps({"path": str(folder), "whole": error is None, **({"error": error} if error else {})}))
+    if damaged:
+        click.echo(f"error: {damaged} damaged\nhint: delete those folders and run the recipe again", err=True)
+        sys.exit(1)
+
+
+@main.command()
+@store_option
+@click.option("--keep-last", type=click.IntRange(min=1), help="Keep that many newest deliveries. [default: all]")
+@click.option("--yes", is_flag=True, help="Really delete; without it nothing is touched.")
+def prune(store: Path | None, keep_last: int | None, yes: bool) -> None:
+    """List what no kept delivery needs; delete it with --yes."""
+    from flows.inspection import prunable
+    from infra.settings import load_settings
+    from tasks.store import Store
+
+    root = Store((store or load_settings().store).absolute())
+    total = 0
+    for folder, size in prunable(root, keep_last):
+        total += size
+        click.echo(json.dumps({"path": str(folder), "bytes": size, "deleted": yes}))
+        if yes:
+            root.discard(folder)
+    click.echo(f"{'deleted' if yes else 'would delete'} {total / 1e6:,.1f} MB{'' if yes else '; add --yes'}", err=True)
+
+
+if __name__ == "__main__":
+    main()

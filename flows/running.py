@@ -1,0 +1,45 @@
+"""How a flow runs its story: this machine's runtime, every stage a Prefect task, a stop where one was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from data_contracts.errors import UsageError
+from flows.recipes import PipelineConfig
+from flows.runs import Stopped
+from infra.settings import load_settings
+from tasks.runtime import Runtime
+from tasks.stages import STAGES
+
+Story = Callable[[PipelineConfig, Any], Any]
+
+
+def runtime_of(config: PipelineConfig, store: Path | None = None) -> Runtime:
+    """The runtime of this machine's settings; `store` overrides theirs."""
+    values = load_settings().model_dump()
+    if store is not None:
+        values["store"] = store
+    return Runtime(**{**values, "store": Path(values["store"]).absolute()}, wandb=config.wandb)
+
+
+def check_stage_name(name: str | None) -> None:
+    """Raises UsageError for a stage that does not exist."""
+    if name is not None and name not in STAGES:
+        raise UsageError(f"`{name}`: no such stage, expected one of {', '.join(STAGES)}", hint="see `tsuzuki stages`")
+
+
+def run_story(
+    story: Story, config: PipelineConfig, store: Path | None, until: str | None, rebuild_from: str | None
+) -> None:
+    """Runs a story with every stage as a Prefect task. Raises what the first failing stage raises."""
+    from flows.stage_flow import PrefectRun
+
+    check_stage_name(until)
+    check_stage_name(rebuild_from)
+    title = f"{config.source.kind} × {config.model.source}"
+    run = PrefectRun(runtime_of(config, store), rebuild_from=rebuild_from, until=until, title=title)
+    with suppress(Stopped):
+        story(config, run)

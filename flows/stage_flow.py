@@ -1,0 +1,117 @@
+"""One stage as a Prefect task: retried when that can help, Cached when the store holds it, told in artifacts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import CacheKeyFnPolicy
+
+from data_contracts.artifacts import Artifact
+from data_contracts.errors import TsuzukiError
+from data_contracts.files import digest_of
+from flows.runs import Run
+from flows.stage_markdown import stage_markdown
+from tasks.stage import Request, Stage
+from tasks.store import Built
+
+PROGRESS_SECONDS = 5.0
+"""A bar in the UI is moved at most that often, and made only for a stage that runs longer."""
+
+
+@dataclass
+class PrefectRun(Run):
+    """A Run whose every stage is a Prefect task.
+
+    The store is the truth: Prefect's cache key is derived from it and is absent while the artifact is not sealed and
+    whole, so that a Cached state always stands for data that is there.
+    """
+
+    title: str = ""
+
+    def build(self, request: Request, rebuild: bool) -> Built:
+        stage = request.stage
+        build_stage = task(
+            name=stage.name,
+            task_run_name=f"{stage.name}: {self.title}",
+            description=stage.summary,
+            tags=["tsuzuki", *stage.tags],
+            retries=stage.retries,
+            retry_delay_seconds=list(stage.retry_delays_seconds[: stage.retries]) or None,
+            retry_jitter_factor=0.5 if stage.retries else None,
+            retry_condition_fn=_may_pass,
+            persist_result=True,
+            cache_policy=CacheKeyFnPolicy(cache_key_fn=lambda context, parameters: self._cache_key(request, rebuild)),
+        )(self._build_and_tell)
+        state = build_stage(request.key, rebuild, _Hidden(request), return_state=True)
+        path, status = state.result()
+        return Built(Path(path), "cached" if state.name == "Cached" else status)
+
+    def _cache_key(self, request: Request, rebuild: bool) -> str | None:
+        if rebuild or self.store.find(request) is None:
+            return None
+        # The store is named too: the same key in another store is other data. Prefect makes a file name of this.
+        return f"{request.stage.name}-{digest_of([str(self.store.root.resolve()), request.key])}"
+
+    def _build_and_tell(self, key: str, rebuild: bool, hidden: _Hidden) -> tuple[str, str]:
+        built = Run.build(self, hidden.request, rebuild)
+        artifact = hidden.request.stage.output.open(built.path)
+        if built.status != "cached":
+            _tell(hidden.request.stage, artifact)
+        return str(built.path), built.status
+
+    def progress_of(self, stage: Stage) -> Any:
+        return _ProgressInUi(stage, Run.progress_of(self, stage))
+
+
+@dataclass(frozen=True)
+class _Hidden:
+    """Keeps Prefect from walking through a request's artifacts when it looks for futures among the parameters."""
+
+    request: Request
+
+    def __repr__(self) -> str:
+        return f"{self.request.stage.name} {self.request.key[:12]}"
+
+
+def _may_pass(task: Any, task_run: Any, state: Any) -> bool:
+    """Only failures for outside reasons are tried again: a wrong config or damaged data stays wrong."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, TsuzukiError) and error.retryable
+
+
+def _tell(stage: Stage, artifact: Artifact) -> None:
+    create_markdown_artifact(
+        key=f"tsuzuki-{stage.name.replace('_', '-')}",
+        markdown=stage_markdown(artifact.manifest, artifact.path),
+        description=stage.summary,
+    )
+
+
+class _ProgressInUi:
+    """A progress that also moves a progress artifact in the Prefect UI."""
+
+    def __init__(self, stage: Stage, inner: Any) -> None:
+        self.stage, self.inner = stage, inner
+        self.artifact_id: Any = None
+        self.told = time.monotonic()
+
+    def __call__(self, done: int, total: int | None = None, unit: str = "documents", **figures: Any) -> None:
+        self.inner(done, total, unit, **figures)
+        if not total or time.monotonic() - self.told < PROGRESS_SECONDS:
+            return
+        self.told = time.monotonic()
+        percent = min(100.0, 100.0 * done / total)
+        told = f"{self.stage.name}: {done:,} of {total:,} {unit}" + "".join(
+            f", {name} {value:.4g}" if isinstance(value, float) else f", {name} {value}"
+            for name, value in figures.items()
+        )
+        if self.artifact_id is None:
+            key = f"tsuzuki-{self.stage.name.replace('_', '-')}-progress"
+            self.artifact_id = create_progress_artifact(percent, key=key, description=told)
+        else:
+            update_progress_artifact(self.artifact_id, percent, description=told)

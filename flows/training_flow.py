@@ -1,0 +1,42 @@
+"""The training half: continual pretraining, LoRA, merge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prefect import flow
+
+from data_contracts.artifacts import Adapter, HfModel, InstructionSet
+from flows.corpus_flow import CorpusResult, corpus_story
+from flows.recipes import PipelineConfig
+from flows.running import run_story
+from tasks.stages import EXPORT, INSTRUCTIONS, LORA, PRETRAIN
+
+
+class TrainingResult(NamedTuple):
+    continued: HfModel
+    instructions: InstructionSet
+    adapter: Adapter
+    tuned: HfModel
+
+
+def training_story(config: PipelineConfig, run: Any, data: CorpusResult) -> TrainingResult:
+    """From a base model and token files to a merged model."""
+    continued = run(PRETRAIN, config.pretrain, base=data.base, tokens=data.tokens)
+    instructions = run(INSTRUCTIONS, config.instructions, raw=data.raw, corpus=data.corpus)
+    adapter = run(LORA, config.lora, model=continued, instructions=instructions)
+    tuned = run(EXPORT, config.export, base=data.base, continued=continued, adapter=adapter)
+    return TrainingResult(continued, instructions, adapter, tuned)
+
+
+@flow(name="training", flow_run_name="{config.recipe}: training", persist_result=False, validate_parameters=True)
+def training(
+    config: PipelineConfig, store: Path | None = None, until: str | None = None, rebuild_from: str | None = None
+) -> None:
+    """From a base model and the corpus (cached where it was made before) to a merged model."""
+
+    def story(config: PipelineConfig, run: Any) -> TrainingResult:
+        return training_story(config, run, corpus_story(config, run))
+
+    run_story(story, config, store, until, rebuild_from)

@@ -1,0 +1,55 @@
+"""Settings of this machine, read from the environment once, here and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from data_contracts.errors import UsageError
+
+PREFECT_DEFAULTS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # our own lines on stderr say it better; the API gets all
+    "DO_NOT_TRACK": "1",
+}
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    """`TSUZUKI_*` variables; tokens keep the names that their own tools use."""
+
+    model_config = SettingsConfigDict(env_prefix="TSUZUKI_", extra="ignore", frozen=True)
+
+    store: Path = Field(default=Path("tsuzuki-store"), description="Folder of the sealed artifacts.")
+    workers: int = Field(default_factory=available_cores, ge=1, description="Processes a stage may use.")
+    worker_python: Path = Field(default=Path(sys.executable), description="Interpreter of training workers.")
+    cancel_grace_seconds: float = Field(default=30.0, ge=0, description="Between SIGTERM and SIGKILL for a worker.")
+    gitlab_token: SecretStr | None = Field(
+        default=None, validation_alias="GITLAB_TOKEN", description="Token for the LLM-JP GitLab."
+    )
+
+
+def load_settings() -> Settings:
+    """Settings from the environment. Raises UsageError naming the variable that does not fit."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(map(str, first["loc"])).upper()
+        raise UsageError(
+            f"`TSUZUKI_{name}`: found {first['input']!r}: {first['msg']}", hint="set or unset that variable"
+        ) from None
+
+
+def prepare_prefect() -> None:
+    """Sets what Prefect reads at import, where the user has not said otherwise: no telemetry, no second log."""
+    for name, value in PREFECT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
