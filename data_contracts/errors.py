@@ -23,6 +23,8 @@ TsuzukiError
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class TsuzukiError(Exception):
     """A failure with a `hint`: `str(error)` is the message, then a line `hint: what to do`."""
@@ -35,8 +37,16 @@ class TsuzukiError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors cross process borders; the default would hand `hint` over by position."""
+        return _rebuilt, (type(self), self.message, self.hint)
+
     def __str__(self) -> str:
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
+
+def _rebuilt(kind: type[TsuzukiError], message: str, hint: str) -> TsuzukiError:
+    return kind(message, hint=hint)
 
 
 class UsageError(TsuzukiError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,7 +78,7 @@ def lines_of(path: Path, name: str) -> Iterator[Line]:
         else:
             with _opened(path, name) as file:
                 yield from _json_lines(file)
-    except (OSError, EOFError, zlib.error, pa.ArrowInvalid, _zstd_error()) as error:
+    except (OSError, EOFError, zlib.error, pa.ArrowInvalid) as error:
         raise SourceError(
             f"`{path}`: {type(error).__name__}: {error}; expected a whole {'/'.join(SUFFIXES)} file",
             hint="fetch or export the file again; it is damaged or cut short",
@@ -90,16 +91,9 @@ def _opened(path: Path, name: str) -> BinaryIO:
 
         return igzip.open(path, "rb")
     if name.endswith(".zst"):
-        import zstandard
-
-        return zstandard.open(path, "rb")
+        # Arrow's reader refuses a stream that is cut short; the zstandard package ends it as if it were whole.
+        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"), 1 << 20)
     return open(path, "rb")
-
-
-def _zstd_error() -> type[Exception]:
-    import zstandard
-
-    return zstandard.ZstdError
 
 
 def _json_lines(file: BinaryIO) -> Iterator[Line]:
@@ -266,4 +260,6 @@ def _quarantined(name: str, line: Line, reason: str) -> dict[str, Any]:
 def sample_hashes(ids: pa.ChunkedArray, seed: int) -> np.ndarray:
     """(documents,) uint64: where each id falls in a draw that knows nothing of order, shard or text."""
     prefix = f"{seed}:"
-    return np.fromiter((xxhash.xxh3_64_intdigest(prefix + i) for i in ids.to_pylist()), dtype=np.uint64, count=len(ids))
+    return np.fromiter(
+        (xxhash.xxh3_64_intdigest((prefix + i).encode()) for i in ids.to_pylist()), dtype=np.uint64, count=len(ids)
+    )

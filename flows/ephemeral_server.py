@@ -1,0 +1,26 @@
+"""Prefect's temporary server must not outlive a run that was killed."""
+
+from __future__ import annotations
+
+import subprocess
+
+import psutil
+
+SERVER_FACTORY = "prefect.server.api.server:create_app"
+
+
+def end_server_with_this_process() -> None:
+    """Leaves a guard that ends the temporary server when this process is gone, even by SIGKILL; none without a server.
+
+    Prefect starts that server as a plain child: killed with -9, its parent leaves it listening for ever.
+    """
+    for child in psutil.Process().children():
+        if SERVER_FACTORY in child.cmdline():
+            # The guard's standard input is a pipe that only this process holds; it ends when this process ends.
+            subprocess.Popen(
+                ["/bin/sh", "-c", 'cat >/dev/null; kill "$0" 2>/dev/null', str(child.pid)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
