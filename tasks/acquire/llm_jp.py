@@ -218,7 +218,7 @@ def _json(client: httpx.Client, url: str) -> Any:
 
 def _chunks(response: httpx.Response, url: str) -> Iterator[bytes]:
     try:
-        yield from response.iter_raw(1 << 20)
+        yield from response.iter_raw()
     except httpx.HTTPError as error:
         raise _transient(url, error) from error
 

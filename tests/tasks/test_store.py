@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # spawned processes import the bodies by name too
-from stage_bodies import BodyConfig
-
 from data_contracts.artifacts import Corpus, RawCorpus, verify_files
 from data_contracts.errors import DamagedArtifact, DataError, MissingArtifact, StorageError, WrongArtifact
+from stage_bodies import BodyConfig
 from tasks.runtime import Runtime
 from tasks.stage import Request, Stage
 from tasks.store import Store
