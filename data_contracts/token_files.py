@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from data_contracts.errors import DamagedArtifact
+from data_contracts.files import HashingFile
 
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
@@ -42,7 +43,7 @@ def token_dtype(vocabulary_size: int) -> np.dtype:
     return DTYPE_BY_CODE[8] if vocabulary_size < UINT16_VOCABULARY_LIMIT else DTYPE_BY_CODE[4]
 
 
-def write_index(file: BinaryIO, lengths: np.ndarray, dtype: np.dtype) -> None:
+def write_index(file: BinaryIO | HashingFile, lengths: np.ndarray, dtype: np.dtype) -> None:
     """Writes the `.idx` of documents of one sequence each.
 
     lengths: (documents,) number of tokens of each, in the order of the `.bin`; dtype: that of the `.bin`.

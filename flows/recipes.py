@@ -11,6 +11,7 @@ from data_contracts.errors import UsageError
 from tasks.acquire.config import LlmJpSource, SampleSource, SourceConfig
 from tasks.binarize import BinarizeConfig
 from tasks.curation.config import DedupConfig, FilterConfig, SplitConfig
+from tasks.curation.filters import default_cascade
 from tasks.deliver.config import DeliverConfig
 from tasks.evaluate.config import EvaluateConfig
 from tasks.models.config import ExportConfig, ModelConfig
@@ -50,8 +51,13 @@ class PipelineConfig(BaseModel):
 
 def demo() -> dict[str, Any]:
     """The bundled sample and a tiny model: the whole pipeline in minutes on two cores."""
-    on_cpu = {"device": "cpu", "precision": "fp32", "sequence_length": 128, "micro_batch_size": 16}
-    often = {"log_every_steps": 10, "validate_every_steps": 50, "validation_batches": 4, "checkpoint_every_steps": 100}
+    on_cpu: dict[str, Any] = {"device": "cpu", "precision": "fp32", "sequence_length": 128, "micro_batch_size": 16}
+    often: dict[str, Any] = {
+        "log_every_steps": 10,
+        "validate_every_steps": 50,
+        "validation_batches": 4,
+        "checkpoint_every_steps": 100,
+    }
     return {
         "source": SampleSource(),
         "filters": FilterConfig(),
@@ -89,17 +95,13 @@ def demo() -> dict[str, Any]:
 
 QWEN = "hf://Qwen/Qwen2.5-0.5B"
 WANDB_TAGS = ("qwen2.5-0.5b", "japanese", "workshop")
-LENGTH_BOUNDS = {"min_characters": 100, "max_characters": 4096}
 
 
 def workshop_qwen25_05b() -> dict[str, Any]:
     """The workshop: 100,000 documents of ja_wiki, Qwen2.5-0.5B, 1,000 pretraining and 500 LoRA steps on one GPU."""
-    cascade = tuple(
-        spec.model_copy(update=LENGTH_BOUNDS) if spec.filter == "length" else spec for spec in FilterConfig().cascade
-    )
     return {
         "source": LlmJpSource(max_documents=100_000),
-        "filters": FilterConfig(cascade=cascade),
+        "filters": FilterConfig(cascade=default_cascade(max_characters=4096)),
         "dedup": DedupConfig(),
         "split": SplitConfig(validation_share=0.05),
         "model": ModelConfig(source=QWEN, licence="Apache-2.0", attribution="Qwen2.5-0.5B by Alibaba Cloud."),

@@ -17,7 +17,7 @@ from data_contracts.files import digest_of
 from flows.runs import Run
 from flows.stage_markdown import stage_markdown
 from tasks.stage import Request, Stage
-from tasks.store import Built
+from tasks.store import Built, Status
 
 PROGRESS_SECONDS = 5.0
 """A bar in the UI is moved at most that often, and made only for a stage that runs longer."""
@@ -57,7 +57,7 @@ class PrefectRun(Run):
         # The store is named too: the same key in another store is other data. Prefect makes a file name of this.
         return f"{request.stage.name}-{digest_of([str(self.store.root.resolve()), request.key])}"
 
-    def _build_and_tell(self, key: str, rebuild: bool, hidden: _Hidden) -> tuple[str, str]:
+    def _build_and_tell(self, key: str, rebuild: bool, hidden: _Hidden) -> tuple[str, Status]:
         built = Run.build(self, hidden.request, rebuild)
         artifact = hidden.request.stage.output.open(built.path)
         if built.status != "cached":

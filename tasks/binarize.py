@@ -18,7 +18,7 @@ from data_contracts.files import HashingFile
 from data_contracts.manifest import Summary
 from data_contracts.rows import ROWS_PER_GROUP, TOKENS
 from data_contracts.token_files import TokenFile, token_dtype, write_index
-from tasks.parallel import map_items
+from tasks.parallel import map_jobs
 from tasks.workspace import Workspace
 
 SPLITS = ("train", "validation")
@@ -135,10 +135,14 @@ def _encode_all(
     for number in range(len(items)):
         if (done := _done_path(workspace.scratch, number)).is_file():
             results[number] = ShardTokens.model_validate_json(done.read_text(encoding="utf-8"))
-    todo = [(number, items[number][1]) for number in range(len(items)) if number not in results]
-    workers = workspace.runtime.workers
-    for index, result in map_items(_encode_shard, todo, workers, config, tokenizer, workspace.scratch):
-        results[todo[index][0]] = result
+    jobs = [
+        _ShardJob(number, shard, config, tokenizer, workspace.scratch)
+        for number, (_, shard) in enumerate(items)
+        if number not in results
+    ]
+    num_bytes = sum(job.shard.stat().st_size for job in jobs)
+    for job, result in map_jobs(_encode_shard, jobs, workers=workspace.runtime.workers, num_bytes=num_bytes):
+        results[job.number] = result
         tokens = sum(r.num_tokens for r in results.values())
         workspace.progress(len(results), len(items), unit="shards", tokens=tokens)
     return [results[number] for number in range(len(items))]
@@ -148,9 +152,17 @@ def _done_path(scratch: Path, number: int) -> Path:
     return scratch / f"shard-{number:05d}.json"
 
 
-def _encode_shard(item: tuple[int, Path], config: BinarizeConfig, tokenizer: Path, scratch: Path) -> ShardTokens:
+class _ShardJob(NamedTuple):
+    number: int
+    shard: Path
+    config: BinarizeConfig
+    tokenizer: Path
+    scratch: Path
+
+
+def _encode_shard(job: _ShardJob) -> ShardTokens:
     """Writes `shard-NNNNN.bin` (tokens) and `shard-NNNNN.parquet` (TOKENS rows) of one shard into the scratch."""
-    number, shard = item
+    number, shard, config, tokenizer, scratch = job
     encoder = load_encoder(tokenizer, config.allow_control_tokens)
     stem = scratch / f"shard-{number:05d}"
     totals = {"num_documents": 0, "num_tokens": 0, "num_characters": 0, "num_verified": 0}

@@ -1,43 +1,61 @@
-"""One function over many items in worker processes, with results that do not depend on how many there are."""
+"""One function over many jobs in worker processes, with results that do not depend on how many there are."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from multiprocessing.connection import wait
+from typing import TypeVar
 
 from data_contracts.errors import WorkerLost
 
-Item = TypeVar("Item")
+Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+INLINE_BYTES = 16 << 20
+"""Below this much input the start of worker processes (about 2 s each) costs more than they save."""
 
-def map_items(
-    function: Callable[..., Result], items: Sequence[Item], workers: int, *arguments: Any
-) -> Iterator[tuple[int, Result]]:
-    """Yields (index, function(item, *arguments)) as they finish; in this process when one worker or one item is enough.
 
-    Processes are spawned, never forked: the caller has threads. Raises what the function raises, and WorkerLost when a
-    process dies without a word (killed, out of memory).
+def map_jobs(
+    function: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int, num_bytes: int
+) -> Iterator[tuple[Job, Result]]:
+    """Each job with its result, in the order in which they end.
+
+    function: of a module's top level, it goes to other processes; num_bytes: input of all jobs together. With one
+    worker, one job or little input, all is done in this process. Raises what the function raises, and WorkerLost when a
+    process dies.
     """
-    if workers <= 1 or len(items) <= 1:
-        for index, item in enumerate(items):
-            yield index, function(item, *arguments)
+    workers = min(workers, len(jobs))
+    if workers <= 1 or num_bytes < INLINE_BYTES:
+        yield from ((job, function(job)) for job in jobs)
         return
+    # Spawned, never forked: the parent has threads (Prefect, numba, Arrow), whose locks a fork would copy held.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(items)), mp_context=context) as pool:
-        pending = {pool.submit(function, item, *arguments): index for index, item in enumerate(items)}
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent) as pool:
         try:
-            while pending:
-                done, _ = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield pending.pop(future), future.result()
-        except BrokenProcessPool as error:
+            futures = {pool.submit(function, job): job for job in jobs}
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool:
             raise WorkerLost(
-                f"`{function.__name__}`: a process of {workers} died; {error}",
-                hint="run the same command again; if memory ran out, set fewer workers (`--workers`)",
-            ) from error
+                "a worker process died without saying why, expected a result for each shard",
+                hint="often the machine ran out of memory; use fewer workers. Finished shards are kept",
+            ) from None
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
+
+
+def _die_with_parent() -> None:
+    """Ends this worker as soon as its parent is gone, so that a killed run leaves nobody writing."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="die-with-parent").start()

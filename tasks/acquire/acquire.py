@@ -6,7 +6,7 @@ import json
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,7 @@ from data_contracts.rows import DOCUMENTS, PARQUET_OPTIONS, QUARANTINE, ROWS_PER
 from tasks.acquire import local
 from tasks.acquire.config import HuggingFaceSource, LlmJpSource, LocalSource, SampleSource, SourceConfig
 from tasks.acquire.reading import ReadResult, SourceFile, read_file, sample_hashes
-from tasks.parallel import map_items
+from tasks.parallel import map_jobs
 from tasks.workspace import Workspace
 
 MAX_EXAMPLES = 5
@@ -116,21 +116,27 @@ def _read_all(
         if done.is_file():
             results[index] = ReadResult.model_validate_json(done.read_text(encoding="utf-8"))
     todo = [index for index in range(len(files)) if index not in results]
-    items = [(index, files[index]) for index in todo]
-    for finished, result in map_items(
-        _read_item, items, workspace.runtime.workers, source_name, config, workspace.scratch
-    ):
-        results[todo[finished]] = result
+    jobs = [_ReadJob(index, files[index], source_name, config, workspace.scratch) for index in todo]
+    num_bytes = sum(files[index].path.stat().st_size for index in todo if files[index].reader == "file")
+    for job, result in map_jobs(_read, jobs, workers=workspace.runtime.workers, num_bytes=num_bytes):
+        results[job.index] = result
         workspace.progress(
             len(results), len(files), unit="files", documents=sum(r.num_documents for r in results.values())
         )
     return [results[index] for index in range(len(files))]
 
 
-def _read_item(item: tuple[int, SourceFile], source_name: str, config: SourceConfig, scratch: Path) -> ReadResult:
-    index, source = item
-    result = read_file(source, index, source_name, config, scratch)
-    done = scratch / f"read-{index:05d}.json"
+class _ReadJob(NamedTuple):
+    index: int
+    file: SourceFile
+    source_name: str
+    config: SourceConfig
+    scratch: Path
+
+
+def _read(job: _ReadJob) -> ReadResult:
+    result = read_file(job.file, job.index, job.source_name, job.config, job.scratch)
+    done = job.scratch / f"read-{job.index:05d}.json"
     temporary = done.with_suffix(".tmp")
     temporary.write_text(result.model_dump_json(), encoding="utf-8")
     temporary.rename(done)

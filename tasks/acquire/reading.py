@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -85,7 +85,8 @@ def lines_of(path: Path, name: str) -> Iterator[Line]:
         ) from error
 
 
-def _opened(path: Path, name: str) -> BinaryIO:
+def _opened(path: Path, name: str) -> Any:
+    """The uncompressed bytes of a file, as a binary file open for reading."""
     if name.endswith(".gz"):
         from isal import igzip
 
@@ -96,7 +97,7 @@ def _opened(path: Path, name: str) -> BinaryIO:
     return open(path, "rb")
 
 
-def _json_lines(file: BinaryIO) -> Iterator[Line]:
+def _json_lines(file: Iterable[bytes]) -> Iterator[Line]:
     offset = 0
     for number, content in enumerate(file, 1):
         yield Line(number, offset, content)

@@ -16,6 +16,7 @@ from data_contracts.errors import ModelError
 from data_contracts.manifest import Summary
 from data_contracts.rows import DOCUMENTS
 from data_contracts.token_files import TokenFile
+from tasks import parallel
 from tasks.binarize import BinarizeConfig, load_encoder
 from tasks.runtime import Runtime
 from tasks.stage import Request, Stage
@@ -93,7 +94,8 @@ def texts_of(corpus: Corpus, split: str) -> list[str]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_every_document_decodes_to_its_text_and_ends_with_eod(inputs, workers):
+def test_every_document_decodes_to_its_text_and_ends_with_eod(inputs, monkeypatch, workers):
+    monkeypatch.setattr(parallel, "INLINE_BYTES", 0)
     dataset = binarize(inputs, workers=workers)
     encoder = load_encoder(inputs[2].path, False)
     for split in ("train", "validation"):
@@ -123,7 +125,8 @@ def test_counts_reconcile_with_the_files_and_per_document_tokens(inputs):
     assert dataset.prefix("validation").name == "ja_wiki_validation_text_document"
 
 
-def test_result_does_not_depend_on_the_number_of_workers(inputs):
+def test_result_does_not_depend_on_the_number_of_workers(inputs, monkeypatch):
+    monkeypatch.setattr(parallel, "INLINE_BYTES", 0)
     first = binarize(inputs)
     Store(inputs[0]).discard(first.path)
     assert binarize(inputs, workers=2).digest == first.digest

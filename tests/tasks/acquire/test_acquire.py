@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from data_contracts.artifacts import RawCorpus
 from data_contracts.errors import QuarantineLimitError, SourceError
+from tasks import parallel
 from tasks.acquire.config import SourceConfig
 from tasks.runtime import Runtime
 from tasks.stage import Request
@@ -106,7 +107,8 @@ def write_all_formats(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_folder_of_every_format_is_read_and_its_splits_are_recognised(tmp_path, workers):
+def test_a_folder_of_every_format_is_read_and_its_splits_are_recognised(tmp_path, monkeypatch, workers):
+    monkeypatch.setattr(parallel, "INLINE_BYTES", 0)
     write_all_formats(tmp_path / "in")
     corpus = acquire(tmp_path / "s", path=tmp_path / "in", workers=workers)
     assert [row["text"] for row in rows(corpus)] == list("零一二三四")
@@ -114,7 +116,8 @@ def test_a_folder_of_every_format_is_read_and_its_splits_are_recognised(tmp_path
     assert rows(corpus)[3]["meta"] == '{"extra":7}'
 
 
-def test_result_depends_neither_on_the_folder_nor_on_the_number_of_workers(tmp_path):
+def test_result_depends_neither_on_the_folder_nor_on_the_number_of_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(parallel, "INLINE_BYTES", 0)
     write_all_formats(tmp_path / "a")
     write_all_formats(tmp_path / "b")
     first = acquire(tmp_path / "s1", path=tmp_path / "a", workers=1)
