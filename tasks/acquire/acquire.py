@@ -80,8 +80,7 @@ def _generate_sample(config: SampleSource, workspace: Workspace) -> tuple[list[S
 
     corpus = sample.generate(config.num_documents, config.seed)
     folder = workspace.scratch / "sample"
-    sample.write(corpus, folder)
-    sample.write_truth(corpus, workspace.path / "truth")
+    sample.write(corpus, folder, truth_folder=workspace.path / "truth")
     files = local.find_files(LocalSource(path=folder))
     source = DataSource(
         name="tsuzuki-sample",

@@ -1,0 +1,103 @@
+"""Checkpoints that are whole or not there: written aside, hashed, renamed; a damaged one is passed over."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from data_contracts.files import FileEntry, HashingFile, hash_file
+
+PARAMETERS, OPTIMIZER, STATE, SEAL = "parameters.safetensors", "optimizer.pt", "state.json", "checkpoint.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that the next step depends on.
+
+    parameters: the trained tensors by name, fp32. optimizer: its state_dict. random: generator states by device.
+    state: JSON values, `step` among them; the data position is step * global batch size.
+    """
+
+    parameters: dict[str, torch.Tensor]
+    optimizer: dict[str, Any]
+    random: dict[str, torch.Tensor]
+    state: dict[str, Any]
+
+
+class CheckpointFolder:
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder = folder
+        self.keep = keep
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def save(self, step: int, checkpoint: Checkpoint) -> Path:
+        """Writes `step-NNNNNNNN/` so that a kill at any moment leaves it whole or absent, then drops old ones."""
+        final, aside = self.folder / f"step-{step:08d}", self.folder / f".writing-{step:08d}"
+        for leftover in (aside, final):
+            shutil.rmtree(leftover, ignore_errors=True)
+        aside.mkdir()
+        save_file(checkpoint.parameters, aside / PARAMETERS)
+        entries = [hash_file(aside / PARAMETERS)]
+        with HashingFile(aside / OPTIMIZER) as file:
+            torch.save({"optimizer": checkpoint.optimizer, "random": checkpoint.random}, file)  # pyright: ignore
+        entries.append(file.entry(OPTIMIZER))
+        with HashingFile(aside / STATE) as file:
+            file.write(json.dumps(checkpoint.state).encode())
+        entries.append(file.entry(STATE))
+        (aside / SEAL).write_text(json.dumps([entry.model_dump() for entry in entries]), encoding="utf-8")
+        for name in (PARAMETERS, OPTIMIZER, STATE, SEAL):
+            _sync(aside / name)
+        _sync(aside)
+        aside.rename(final)
+        _sync(self.folder)
+        for old in self.steps()[: -self.keep]:
+            shutil.rmtree(old)
+        return final
+
+    def steps(self) -> list[Path]:
+        """Folders of the checkpoints, oldest first, whole or not."""
+        return sorted(self.folder.glob("step-*"))
+
+    def load_latest(self, on_damage: Callable[[str], None]) -> Checkpoint | None:
+        """The newest whole checkpoint, or None; each damaged one is told to `on_damage` and removed."""
+        for leftover in self.folder.glob(".writing-*"):
+            shutil.rmtree(leftover)
+        for path in reversed(self.steps()):
+            if damage := _damage(path):
+                on_damage(f"`{path.name}`: {damage}; falling back to the checkpoint before it")
+                shutil.rmtree(path)
+                continue
+            saved = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
+            state = json.loads((path / STATE).read_text(encoding="utf-8"))
+            return Checkpoint(load_file(path / PARAMETERS), saved["optimizer"], saved["random"], state)
+        return None
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint folder, or None."""
+    try:
+        entries = [FileEntry.model_validate(entry) for entry in json.loads((path / SEAL).read_bytes())]
+        for entry in entries:
+            if (found := (path / entry.name).stat().st_size) != entry.bytes:
+                return f"{entry.name} holds {found} bytes, expected {entry.bytes}"
+            if hash_file(path / entry.name).sha256 != entry.sha256:
+                return f"{entry.name} has another sha256 than when it was written"
+    except (OSError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,52 @@
+"""Runs a training job in its worker and shows what the worker tells: progress, warnings, WandB."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from data_contracts.manifest import Summary
+from tasks.job import run_worker
+from tasks.training.backends import TrainingJob, TrainingResult, backend_function
+from tasks.training.tracking import Track, tracking
+from tasks.workspace import Workspace
+
+log = logging.getLogger(__name__)
+TRACKED = ("loss", "validation_loss", "learning_rate", "gradient_norm", "tokens_consumed", "epoch", "tokens_per_second")
+
+
+def run_training(
+    job: TrainingJob, workspace: Workspace, *, project: str, description: dict[str, Any] | None = None
+) -> Summary:
+    """What the job's backend counted and proved. Raises ConfigError, and whatever the worker raises.
+
+    project: WandB project; description: further fields of the WandB run's config.
+    """
+    function = backend_function(job.config)
+    described = {"task": job.task, **job.config.model_dump(mode="json"), **(description or {})}
+    with tracking(workspace.runtime.wandb, project, described, workspace) as track:
+        arguments = {"job": job.model_dump(mode="json")}
+        result = TrainingResult.model_validate(run_worker(function, arguments, workspace, _teller(workspace, track)))
+    return Summary(counts=result.counts, proofs=result.proofs)
+
+
+def _teller(workspace: Workspace, track: Track) -> Callable[[dict[str, Any]], None]:
+    """The function that shows events; validation figures stay on the progress until the next ones."""
+    shown: dict[str, Any] = {}
+    steps: list[int] = []
+
+    def tell(event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "warning":
+            log.warning("%s", event["message"])
+            return
+        if kind == "start":
+            steps.append(event["steps"])
+        figures = {name: event[name] for name in TRACKED if name in event}
+        if figures:
+            track(event["step"], figures)
+            shown.update(figures)
+        workspace.progress(event["step"], steps[0] if steps else None, unit="steps", **shown)
+
+    return tell
