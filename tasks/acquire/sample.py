@@ -20,7 +20,7 @@ from tasks.acquire.sample_prose import MAX_CYCLES, Page, compose_page, free_draf
 from tasks.acquire.sample_truth import Fact, FactPool, Question, draw_facts, draw_questions
 
 FOLDER = "ja/ja_wiki"
-_MOST_CORE_FACTS = 160
+_MOST_CORE_FACTS = 120
 _PAGES_A_CORE_FACT = 1.4  # good documents for each core fact, enough for six cycles through the pages
 _FREE_EVERY = 10  # every tenth good document stands outside the page plan, and all do when the plan is used up
 _VALIDATION_CYCLE = 1000  # far from the cycles of training, so that facts meet other neighbours
@@ -92,12 +92,13 @@ class SampleCorpus:
         """All broken lines, file by file."""
         places = [(shard.name, line) for shard in self.plan.shards for line in shard.broken]
         kinds = Dice(self.seed, _BROKEN).some(BROKEN_KINDS, len(places))
-        return tuple(BrokenLine(f"{FOLDER}/{name}", line, kind) for (name, line), kind in zip(places, kinds, strict=True))
+        pairs = zip(places, kinds, strict=True)
+        return tuple(BrokenLine(f"{FOLDER}/{name}", line, kind) for (name, line), kind in pairs)
 
     def lines(self, shard: Shard, note: Callable[[SampleDocument], object]) -> Iterator[bytes]:
         """The JSON lines of one shard, broken ones among them; `note` is called with each document on the way."""
         file = f"{FOLDER}/{shard.name}"
-        broken = {place.line: (number, place.kind) for number, place in enumerate(self.broken_lines()) if place.file == file}
+        broken = {at.line: (number, at.kind) for number, at in enumerate(self.broken_lines()) if at.file == file}
         position = shard.first
         for line in range(1, shard.stop - shard.first + len(broken) + 1):
             if line in broken:
@@ -207,7 +208,7 @@ def write_truth(
 
 
 def _write_tables(corpus: SampleCorpus, folder: Path, open_binary: Callable[[Path], BinaryIO]) -> list[Path]:
-    """Write the truth other than that of the documents; returns all truth files, `documents.jsonl` (not written) first."""
+    """Write the truth but for `documents.jsonl`; returns the paths of all truth files, that one first."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = {"facts": corpus.facts, "questions": corpus.questions, "broken_lines": corpus.broken_lines()}
     for name, rows in tables.items():

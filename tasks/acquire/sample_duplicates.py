@@ -12,7 +12,14 @@ from tasks.acquire.sample_wordings import CONNECTIVES, remark
 GRAM = 5  # characters
 NEAR = (0.812, 0.99)  # similarity of near-duplicates; nothing lies between 0.79 and 0.81, where a sketch would guess
 VARIANT = (0.5, 0.75)  # similarity of distant variants, which are no duplicates
-_ASIDES = ("実際のところ、", "よく言われるように、", "一般に、", "念のために記すと、", "あらためて述べると、", "補足すると、")
+_ASIDES = (
+    "実際のところ、",
+    "よく言われるように、",
+    "一般に、",
+    "念のために記すと、",
+    "あらためて述べると、",
+    "補足すると、",
+)
 _TAILS = ("（後述）", "（再掲）", "（確認ずみ）", "（要点）")
 _MAX_EDITS = 60
 _TRIES = 4
@@ -152,7 +159,12 @@ def _ideographic_spaces(text: str) -> str:
 
 
 def _square_units(text: str) -> str:
-    return text.replace("キロメートル", "㌔㍍").replace("メートル", "㍍").replace("キログラム", "㌔㌘").replace("は", "は ")
+    return (
+        text.replace("キロメートル", "㌔㍍")
+        .replace("メートル", "㍍")
+        .replace("キログラム", "㌔㌘")
+        .replace("は", "は ")
+    )
 
 
 _DISGUISES = (_full_width, _half_width_katakana, _decomposed, _other_layout, _ideographic_spaces, _square_units)

@@ -86,7 +86,7 @@ def _family(kinds: bytes, num_train: int, dice: Dice) -> tuple[tuple[tuple[int, 
     duplicate, variant = [KINDS.index(kind) for kind in DUPLICATES], KINDS.index("distant_variant")
     bases = iter(dice.shuffled([position for position in train if kinds[position] == 0]))
     waiting = dice.shuffled([position for position in train if kinds[position] in duplicate])
-    clusters = [
+    clusters: list[tuple[int, ...]] = [
         (next(bases), position) for position in range(num_train, len(kinds)) if kinds[position] != 0
     ]
     while waiting:

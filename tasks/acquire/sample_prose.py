@@ -12,7 +12,7 @@ from tasks.acquire.sample_wordings import CONNECTIVES, lead, opening, politely, 
 
 MAX_CYCLES = 90  # more cycles through a relation of eight facts would make pages that resemble each other
 _FACTS_A_PAGE = 8
-_BACKGROUND_SHARE = 0.25  # background facts in a cycle, as a share of the core facts
+_BACKGROUND_SHARE = 0.2  # background facts in a cycle, as a share of the core facts
 
 
 class Mention(NamedTuple):
@@ -148,7 +148,7 @@ def _section(facts: list[Fact], wordings: dict[str, int], dice: Dice) -> list[st
     ordered = same and kind.order != "" and len(facts) > 2 and dice.chance(0.5)
     facts = sorted(facts, key=lambda fact: fact.number) if ordered else facts
     sentences = (
-        [kind.order if ordered else lead(dice, kind.noun if same else facts[0].topic)] if dice.chance(0.6) else []
+        [kind.order if ordered else lead(dice, kind.noun if same else facts[0].topic)] if dice.chance(0.4) else []
     )
     for place, fact in enumerate(facts):
         link = dice.pick(CONNECTIVES) if place and dice.chance(0.4) else ""
@@ -166,7 +166,7 @@ def _ending(sections: list[list[Fact]], first: str, second: str, dice: Dice) -> 
     if len(listed) > 2 and len({fact.relation for fact in listed}) == 1 and dice.chance(0.4):
         paragraphs.append([recap(dice, listed[0].kind.noun, [(f.subject, f.answer) for f in dice.shuffled(listed)])])
     topics = [fact.topic for section in sections for fact in section]
-    remarks = [remark(dice, *dice.some(topics, 2)) for _ in range(dice.within(1, 2))]
+    remarks = [remark(dice, *dice.some(topics, 2)) for _ in range(1 + dice.chance(0.3))]
     return [*paragraphs, remarks]
 
 

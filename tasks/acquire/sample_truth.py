@@ -10,7 +10,7 @@ from tasks.acquire.sample_facts import RELATIONS, Relation
 INSTRUCTION = "次の質問に答えてください。"
 NUM_CHOICES = 3
 _RELATION = {relation.name: relation for relation in RELATIONS}
-_SMALLEST_RELATION = 8  # core facts a relation should have, so that each has wrong choices among the others
+_SMALLEST_RELATION = 6  # core facts a relation should have, so that each has wrong choices among the others
 _HELD_OUT_SHARE = 1 / 5
 
 

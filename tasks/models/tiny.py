@@ -22,8 +22,8 @@ QWEN2_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 # While training, kanji, hiragana and katakana are parted from each other and from what stands before them, so that no
-# merge crosses a change of script. Otherwise a name and the particle behind it become one token in running text, and the
-# name alone, as an answer, another one.
+# merge crosses a change of script. Otherwise a name and the particle behind it become one token in running text, and
+# the name alone, as an answer, another one.
 SCRIPT_SPLIT = r"\p{Han}+|\p{Hiragana}+|[\p{Katakana}ー]+|" + QWEN2_SPLIT.replace(
     r"\p{L}+", r"(?:(?![\p{Han}\p{Hiragana}\p{Katakana}ー])\p{L})+"
 )

@@ -102,9 +102,9 @@ def test_control_tokens_are_the_first_ids_and_end_and_padding_are_named(tmp_path
 
 
 def test_no_token_crosses_a_change_of_script():
-    tokenizer = train_tokenizer(["東京都は札幌市である。「カナ」"] * 9, 292)
-    pieces = [tokenizer.decode([i]) for i in tokenizer.encode("東京都は札幌市である。札幌市は「カナ」である").ids]
-    assert "|".join(pieces) == "東京都|は|札幌市|である|。|札幌市|は|「|カナ|」|である"
+    tokenizer = train_tokenizer(["東京都は札幌市である。カナ"] * 9, 289)
+    pieces = [tokenizer.decode([i]) for i in tokenizer.encode("東京都は札幌市である。札幌市はカナである").ids]
+    assert "|".join(pieces) == "東京都|は|札幌市|である|。|札幌市|は|カナ|である"
 
 
 def test_too_little_text_for_the_vocabulary_is_said():
