@@ -10,7 +10,7 @@ from tasks.acquire.sample_numbers import Draft, date_draft, measure_draft, numbe
 from tasks.acquire.sample_truth import Fact, FactPool
 from tasks.acquire.sample_wordings import CONNECTIVES, lead, opening, politely, recap, remark, title
 
-MAX_CYCLES = 90  # more cycles through a relation of eight facts would make pages that resemble each other
+MAX_CYCLES = 120  # more cycles through a theme of six facts would make pages that resemble each other
 _FACTS_A_PAGE = 8
 _BACKGROUND_SHARE = 0.2  # background facts in a cycle, as a share of the core facts
 

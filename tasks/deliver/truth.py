@@ -18,6 +18,9 @@ HARMLESS = (CLEAN, "distant_variant")
 """Kinds of documents that must stay."""
 
 DUPLICATES = ("exact_duplicate", "near_duplicate")
+REACHED = (None, *DUPLICATES)
+"""Outcomes of documents that dedup saw."""
+
 QUARANTINE = "quarantine"
 
 EXPECTED: dict[str, tuple[str, ...]] = {
@@ -56,7 +59,7 @@ def curation_truth(lineage: Lineage) -> dict[str, Any] | None:
     kinds: dict[str, list[Truth]] = defaultdict(list)
     for document in documents:
         kinds[document.fault].append(document)
-    right: Counter[str] = Counter()
+    right = _right_duplicates(documents)
     faults = {kind: _fault(kind, kinds[kind], documents, right) for kind in sorted(kinds) if kind not in HARMLESS}
     return {
         "faults": faults,
@@ -100,42 +103,49 @@ def _ids(corpus: Path) -> set[str]:
 
 
 def _fault(kind: str, planted: list[Truth], documents: list[Truth], right: Counter[str]) -> dict[str, Any]:
-    """Figures of one kind; what was caught is added to `right`, by filter."""
+    """Figures of one kind; what filters rightly removed of it is added to `right`, by filter."""
     if kind in DUPLICATES:
-        num_planted, num_caught = _caught_duplicates(kind, planted, documents)
-        right[kind] += num_caught
-        otherwise = sum(1 for document in planted if document.outcome not in (None, *DUPLICATES))
-        num_kept = max(0, num_planted - num_caught)
+        planted, num_caught = _caught_duplicates(planted, documents)
+        otherwise = 0
     else:
         expected = EXPECTED.get(kind)
-        caught = [d for d in planted if d.outcome is not None and (expected is None or d.outcome in expected)]
+        num_caught = sum(d.outcome is not None and (expected is None or d.outcome in expected) for d in planted)
         right.update(d.outcome for d in planted if d.outcome is not None)
-        num_planted, num_caught = len(planted), len(caught)
-        num_kept = sum(1 for document in planted if document.outcome is None)
-        otherwise = num_planted - num_caught - num_kept
+        otherwise = sum(d.outcome is not None for d in planted) - num_caught
     return {
-        "num_planted": num_planted,
+        "num_planted": len(planted),
         "num_caught": num_caught,
         "num_removed_otherwise": otherwise,
-        "num_kept": num_kept,
-        "recall": num_caught / num_planted if num_planted else None,
+        "num_kept": len(planted) - num_caught - otherwise,
+        "recall": num_caught / len(planted) if planted else None,
     }
 
 
-def _caught_duplicates(kind: str, planted: list[Truth], documents: list[Truth]) -> tuple[int, int]:
-    """(to remove, removed) counted per cluster: which member stays is dedup's choice, so ids cannot be compared.
+def _caught_duplicates(planted: list[Truth], documents: list[Truth]) -> tuple[list[Truth], int]:
+    """The planted copies that had a twin when dedup saw them, and how many of these no longer stand beside one.
 
-    Only documents that reached dedup count; a copy whose original an earlier stage removed is no duplicate any more.
+    A copy is caught when dedup removed it, or when it is the one of its cluster that stays: which member stays is
+    dedup's choice. A copy whose original an earlier stage removed is no duplicate any more.
     """
-    reached = (None, *DUPLICATES)
-    planted_in = Counter(document.cluster for document in planted if document.outcome in reached)
-    members, removed = Counter[str](), Counter[str]()
+    members = _clusters(documents)
+    twins = [d for d in planted if d.outcome in REACHED and len(members[d.cluster]) > 1]
+    alone = {c for c, group in members.items() if sum(d.outcome is None for d in group) == 1}
+    return twins, sum(d.outcome is not None or d.cluster in alone for d in twins)
+
+
+def _clusters(documents: list[Truth]) -> dict[str, list[Truth]]:
+    """Members of each duplicate cluster that reached dedup."""
+    members: dict[str, list[Truth]] = defaultdict(list)
     for document in documents:
-        if document.fault in (CLEAN, *DUPLICATES) and document.outcome in reached:
-            members[document.cluster] += 1
-            removed[document.cluster] += document.outcome == kind
-    expected = {cluster: min(count, members[cluster] - 1) for cluster, count in planted_in.items()}
-    return sum(expected.values()), sum(min(count, removed[cluster]) for cluster, count in expected.items())
+        if document.fault in (CLEAN, *DUPLICATES) and document.outcome in REACHED:
+            members[document.cluster].append(document)
+    return members
+
+
+def _right_duplicates(documents: list[Truth]) -> Counter[str]:
+    """By filter, how many removed documents really had a twin."""
+    groups = (group for group in _clusters(documents).values() if len(group) > 1)
+    return Counter(d.outcome for group in groups for d in group if d.outcome is not None)
 
 
 def _must_stay(documents: list[Truth]) -> dict[str, Any]:
