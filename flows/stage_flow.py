@@ -27,8 +27,8 @@ PROGRESS_SECONDS = 5.0
 class PrefectRun(Run):
     """A Run whose every stage is a Prefect task.
 
-    The store is the truth: Prefect's cache key is derived from it and is absent while the artifact is not sealed and
-    whole, so that a Cached state always stands for data that is there.
+    The store is the truth: Prefect may only look into its own cache where the artifact is sealed and whole, so that a
+    Cached state always stands for data that is there.
     """
 
     title: str = ""
@@ -45,15 +45,15 @@ class PrefectRun(Run):
             retry_jitter_factor=0.5 if stage.retries else None,
             retry_condition_fn=_may_pass,
             persist_result=True,
-            cache_policy=CacheKeyFnPolicy(cache_key_fn=lambda context, parameters: self._cache_key(request, rebuild)),
+            cache_policy=CacheKeyFnPolicy(cache_key_fn=lambda context, parameters: self._cache_key(request)),
+            # Not a key that is None while unsealed: the result would then be recorded only by the second run.
+            refresh_cache=rebuild or self.store.find(request) is None,
         )(self._build_and_tell)
         state = build_stage(request.key, rebuild, _Hidden(request), return_state=True)
         path, status = state.result()
         return Built(Path(path), "cached" if state.name == "Cached" else status)
 
-    def _cache_key(self, request: Request, rebuild: bool) -> str | None:
-        if rebuild or self.store.find(request) is None:
-            return None
+    def _cache_key(self, request: Request) -> str:
         # The store is named too: the same key in another store is other data. Prefect makes a file name of this.
         return f"{request.stage.name}-{digest_of([str(self.store.root.resolve()), request.key])}"
 

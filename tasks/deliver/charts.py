@@ -64,7 +64,7 @@ def thinned(points: Series) -> Series:
 def ticks(low: float, high: float, wanted: int = 4, *, whole: bool = False) -> list[float]:
     """Round numbers that cover [low, high], about `wanted` intervals of 1, 2, 2.5 or 5 times a power of ten."""
     if high - low <= 1e-12 * max(abs(low), abs(high), 1e-9):  # a point, as far as a drawing can tell
-        high = low + (abs(low) or 1.0)
+        high = low + (abs(low) if abs(low) > 1e-9 else 1.0)
     raw = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)
