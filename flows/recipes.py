@@ -51,7 +51,7 @@ class PipelineConfig(BaseModel):
 
 def demo() -> dict[str, Any]:
     """The bundled sample and a tiny model: the whole pipeline in minutes on two cores."""
-    on_cpu: dict[str, Any] = {"device": "cpu", "precision": "fp32", "sequence_length": 128, "micro_batch_size": 4}
+    on_cpu: dict[str, Any] = {"device": "cpu", "precision": "fp32", "sequence_length": 64, "micro_batch_size": 8}
     often: dict[str, Any] = {
         "log_every_steps": 10,
         "validate_every_steps": 50,
@@ -68,10 +68,10 @@ def demo() -> dict[str, Any]:
         "pretrain": PretrainConfig(
             **on_cpu,
             **often,
-            global_batch_size=4,
+            global_batch_size=8,
             max_steps=900,
-            learning_rate=2e-3,
-            min_learning_rate=1e-4,
+            learning_rate=3e-3,
+            min_learning_rate=1.5e-4,
             warmup_steps=40,
             expect_pretrained=False,
         ),
@@ -79,9 +79,9 @@ def demo() -> dict[str, Any]:
         "lora": LoraConfig(
             **on_cpu,
             **often,
-            global_batch_size=4,
-            max_steps=400,
-            learning_rate=2e-3,
+            global_batch_size=8,
+            max_steps=250,
+            learning_rate=1e-3,
             min_learning_rate=1e-4,
             warmup_steps=20,
             base_name="tsuzuki-tiny",

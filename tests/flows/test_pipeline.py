@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from command_line import MICRO, Tsuzuki, digests
+from command_line import MICRO, ROOT, Tsuzuki, digests
 from data_contracts.artifacts import Delivery
 from tasks.stages import STAGES
+
+
+GOLDEN = ROOT / "tests" / "golden"
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +47,33 @@ def test_every_stage_is_built_in_order_and_the_delivery_opens(finished):
     assert (delivery.path / "report.html").is_file()
 
 
+def manifests(store: Path) -> dict[str, dict]:
+    paths = store.glob("[!.]*/*/manifest.json")
+    return {p.parent.parent.name: json.loads(p.read_text(encoding="utf-8")) for p in paths}
+
+
+def test_stages_without_a_model_have_their_golden_digests(finished):
+    found = {n: {"revision": m["revision"], "digest": m["digest"]} for n, m in manifests(finished[1]).items()}
+    golden = json.loads((GOLDEN / "pipeline.json").read_text(encoding="utf-8"))
+    for stage, expected in golden.items():
+        changed = found[stage]["digest"] != expected["digest"]
+        assert not (changed and found[stage]["revision"] == expected["revision"]), (
+            f"the output of `{stage}` changed without a revision bump: {found[stage]}"
+        )
+
+
+def test_trainings_have_their_golden_losses(finished):
+    """Bits differ between kinds of processors; the losses of the same training do not by more than this."""
+    golden = json.loads((GOLDEN / "losses.json").read_text(encoding="utf-8"))
+    for stage, expected in golden.items():
+        proofs = manifests(finished[1])[stage]["summary"]["proofs"]
+        found = {name: proofs[name] for name in expected}
+        assert found == pytest.approx(expected, rel=0.02), f"the training of `{stage}` changed"
+
+
 def test_documents_and_tokens_reconcile_from_stage_to_stage(finished):
     _, store, _ = finished
-    counts = {
-        p.parent.parent.name: json.loads(p.read_text(encoding="utf-8"))["summary"]["counts"]
-        for p in store.glob("[!.]*/*/manifest.json")
-    }
+    counts = {stage: manifest["summary"]["counts"] for stage, manifest in manifests(store).items()}
     acquired = counts["acquire"]
     lost = acquired["num_quarantined"] + acquired["num_blank_lines"] + acquired["num_documents_unsampled"]
     assert acquired["num_lines_in"] == acquired["num_documents_kept"] + lost

@@ -28,7 +28,13 @@ HARD_TEXTS = [
     "0123456789０１２３",
 ]
 CONFIG = TinyConfig(
-    vocabulary_size=325, tokenizer_documents=60, hidden_size=16, num_layers=1, num_heads=2, num_key_value_heads=1
+    vocabulary_size=325,
+    tokenizer_documents=60,
+    hidden_size=16,
+    num_layers=1,
+    num_heads=2,
+    num_key_value_heads=1,
+    initializer_range=0.02,
 )
 
 
