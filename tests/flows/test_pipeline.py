@@ -14,7 +14,6 @@ from command_line import MICRO, ROOT, Tsuzuki, digests
 from data_contracts.artifacts import Delivery
 from tasks.stages import STAGES
 
-
 GOLDEN = ROOT / "tests" / "golden"
 
 
