@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 STORE ?= tsuzuki-store
 
-.PHONY: demo test check format schemas bench clean
+.PHONY: demo test check format schemas clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
@@ -36,9 +36,6 @@ format: $(VENV)/.ready
 
 schemas: $(VENV)/.ready  ## write data_contracts/schemas/*.json anew
 	$(BIN)/python -m data_contracts.schemas
-
-bench: $(VENV)/.ready  ## speed against named peers, side by side
-	$(BIN)/python -m pytest tests/benchmarks -q --benchmark
 
 clean:
 	rm -rf $(VENV) build *.egg-info

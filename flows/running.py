@@ -42,6 +42,8 @@ def run_story(
     check_stage_name(until)
     check_stage_name(rebuild_from)
     title = f"{config.source.kind} × {config.model.source}"
-    run = PrefectRun(runtime_of(config, store), rebuild_from=rebuild_from, until=until, title=title)
+    run = PrefectRun(
+        runtime_of(config, store), rebuild_from, until, title=title, tags=("tsuzuki", config.recipe, config.source.kind)
+    )
     with suppress(Stopped):
         story(config, run)

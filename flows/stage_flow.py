@@ -32,6 +32,7 @@ class PrefectRun(Run):
     """
 
     title: str = ""
+    tags: tuple[str, ...] = ("tsuzuki",)
 
     def build(self, request: Request, rebuild: bool) -> Built:
         stage = request.stage
@@ -39,7 +40,8 @@ class PrefectRun(Run):
             name=stage.name,
             task_run_name=f"{stage.name}: {self.title}",
             description=stage.summary,
-            tags=["tsuzuki", *stage.tags],
+            # The same for all stages of a run: Prefect asks the server about each new set, which may be busy for 2 s.
+            tags=self.tags,
             retries=stage.retries,
             retry_delay_seconds=list(stage.retry_delays_seconds[: stage.retries]) or None,
             retry_jitter_factor=0.5 if stage.retries else None,

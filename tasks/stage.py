@@ -34,7 +34,6 @@ class Stage:
     resumable: bool = False
     retries: int = 0
     retry_delays_seconds: tuple[float, ...] = (5.0, 20.0, 60.0)
-    tags: tuple[str, ...] = ()
 
     def function(self) -> Callable[..., Any]:
         return _imported(self.body)

@@ -23,7 +23,6 @@ ACQUIRE = Stage(
     summary="documents as the source gave them; unreadable lines in quarantine",
     resumable=True,
     retries=3,
-    tags=("data",),
 )
 FILTER = Stage(
     "filter",
@@ -32,7 +31,6 @@ FILTER = Stage(
     body="tasks.curation.filtering:filter_documents",
     summary="normalised documents that pass every filter; each removed one in the ledger",
     resumable=True,
-    tags=("data",),
 )
 DEDUP = Stage(
     "dedup",
@@ -40,7 +38,6 @@ DEDUP = Stage(
     revision=1,
     body="tasks.curation.deduplication:remove_duplicates",
     summary="one document of each duplicate cluster, decided by exact Jaccard",
-    tags=("data",),
 )
 SPLIT = Stage(
     "split",
@@ -48,7 +45,6 @@ SPLIT = Stage(
     revision=1,
     body="tasks.curation.splitting:split_documents",
     summary="train and validation; near-duplicates never on both sides",
-    tags=("data",),
 )
 BASE_MODEL = Stage(
     "base_model",
@@ -58,7 +54,6 @@ BASE_MODEL = Stage(
     outside="tasks.models.importing:outside_digests",
     summary="the model to continue, with the proof that its weights are loaded",
     retries=3,
-    tags=("model",),
 )
 BINARIZE = Stage(
     "binarize",
@@ -67,7 +62,6 @@ BINARIZE = Stage(
     body="tasks.binarize:binarize",
     summary="Megatron .bin/.idx, every token accounted for",
     resumable=True,
-    tags=("data",),
 )
 PRETRAIN = Stage(
     "pretrain",
@@ -77,7 +71,6 @@ PRETRAIN = Stage(
     summary="continual pretraining; killed and resumed equals never killed",
     resumable=True,
     retries=2,
-    tags=("training",),
 )
 INSTRUCTIONS = Stage(
     "instructions",
@@ -86,7 +79,6 @@ INSTRUCTIONS = Stage(
     body="tasks.training.instructions:make_instructions",
     outside="tasks.training.instructions:outside_digests",
     summary="prompt and response pairs for LoRA, and the documents they come from",
-    tags=("data",),
 )
 LORA = Stage(
     "lora",
@@ -96,7 +88,6 @@ LORA = Stage(
     summary="a peft adapter trained on the responses only",
     resumable=True,
     retries=2,
-    tags=("training",),
 )
 EXPORT = Stage(
     "export",
@@ -104,7 +95,6 @@ EXPORT = Stage(
     revision=1,
     body="tasks.models.merging:merge_adapter",
     summary="adapter merged in fp32; logits, ties and config proved",
-    tags=("model",),
 )
 EVALUATE = Stage(
     "evaluate",
@@ -113,7 +103,6 @@ EVALUATE = Stage(
     body="tasks.evaluate.evaluation:evaluate",
     summary="base, continued and tuned side by side",
     resumable=True,
-    tags=("model",),
 )
 DELIVER = Stage(
     "deliver",
@@ -121,7 +110,6 @@ DELIVER = Stage(
     revision=1,
     body="tasks.deliver.delivery:deliver",
     summary="model, adapter, card, checksums, evaluation and report.html",
-    tags=("delivery",),
 )
 
 STAGES: dict[str, Stage] = {
