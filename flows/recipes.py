@@ -51,7 +51,7 @@ class PipelineConfig(BaseModel):
 
 def demo() -> dict[str, Any]:
     """The bundled sample and a tiny model: the whole pipeline in minutes on two cores."""
-    on_cpu: dict[str, Any] = {"device": "cpu", "precision": "fp32", "sequence_length": 64, "micro_batch_size": 8}
+    on_cpu: dict[str, Any] = {"device": "cpu", "precision": "fp32", "micro_batch_size": 8, "global_batch_size": 8}
     often: dict[str, Any] = {
         "log_every_steps": 10,
         "validate_every_steps": 50,
@@ -68,7 +68,7 @@ def demo() -> dict[str, Any]:
         "pretrain": PretrainConfig(
             **on_cpu,
             **often,
-            global_batch_size=8,
+            sequence_length=64,
             max_steps=900,
             learning_rate=3e-3,
             min_learning_rate=1.5e-4,
@@ -79,7 +79,7 @@ def demo() -> dict[str, Any]:
         "lora": LoraConfig(
             **on_cpu,
             **often,
-            global_batch_size=8,
+            sequence_length=512,
             max_steps=250,
             learning_rate=1e-3,
             min_learning_rate=1e-4,
