@@ -67,13 +67,16 @@ def test_stages_without_a_model_have_their_golden_digests(finished):
         )
 
 
-def test_trainings_have_their_golden_losses(finished):
+def test_trainings_and_evaluation_have_their_golden_figures(finished):
     """Bits differ between kinds of processors; the losses of the same training do not by more than this."""
     golden = json.loads((GOLDEN / "losses.json").read_text(encoding="utf-8"))
-    for stage, expected in golden.items():
+    for stage, expected in golden["trainings"].items():
         proofs = manifests(finished[1])[stage]["summary"]["proofs"]
         found = {name: proofs[name] for name in expected}
         assert found == pytest.approx(expected, rel=0.02), f"the training of `{stage}` changed"
+    models = manifests(finished[1])["evaluate"]["summary"]["proofs"]["models"]
+    found = {name: figures["japanese_bits_per_character"] for name, figures in models.items()}
+    assert found == pytest.approx(golden["bits_per_character"], rel=0.02), "the evaluation changed"
 
 
 def test_documents_and_tokens_reconcile_from_stage_to_stage(finished):
