@@ -15,10 +15,9 @@ TsuzukiError
 ├── ModelError                 a model that cannot be loaded or proved
 │   └── UnprovenWeightsError   weights that look random, incomplete or different
 ├── StorageError               the store is full, read-only or not writable
-├── WorkerError                a worker process failed
-│   ├── WorkerLost             it died without saying why                    (retried)
-│   └── TrainingDiverged       loss became NaN, infinite or exploded
-└── MissingPackageError        an optional package is not installed
+└── WorkerError                a worker process failed
+    ├── WorkerLost             it died without saying why                    (retried)
+    └── TrainingDiverged       loss became NaN, infinite or exploded
 """
 
 from __future__ import annotations
@@ -114,8 +113,4 @@ class WorkerLost(WorkerError):
 
 
 class TrainingDiverged(WorkerError):
-    pass
-
-
-class MissingPackageError(TsuzukiError):
     pass

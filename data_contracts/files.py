@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -72,6 +73,22 @@ def hash_file(path: Path, name: str | None = None) -> FileEntry:
             sha256.update(chunk)
             size += len(chunk)
     return FileEntry(name=name if name is not None else path.name, bytes=size, sha256=sha256.hexdigest())
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes beside and renames, so that a file that is there is whole, whenever its writer is killed."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def sync_path(path: Path) -> None:
+    """Waits until a file, or a folder's list of names, has reached the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def canonical_json(value: Any) -> bytes:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.artifacts import Corpus, Part
 from data_contracts.errors import DataError, ModelError, ReconciliationError
-from data_contracts.files import HashingFile
+from data_contracts.files import HashingFile, write_whole
 from data_contracts.manifest import Summary
 from data_contracts.rows import ROWS_PER_GROUP, TOKENS
 from data_contracts.token_files import TokenFile, token_dtype, write_index
@@ -183,9 +183,7 @@ def _encode_shard(job: _ShardJob) -> ShardTokens:
             totals["num_tokens"] += len(flat)
             totals["num_characters"] += sum(characters)
     result = ShardTokens(**totals)
-    temporary = stem.with_suffix(".tmp")
-    temporary.write_text(result.model_dump_json(), encoding="utf-8")
-    temporary.rename(_done_path(scratch, number))
+    write_whole(_done_path(scratch, number), result.model_dump_json())
     return result
 
 

@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple
 
 from data_contracts.artifacts import Artifact, Part
 from data_contracts.errors import ArtifactError, MissingArtifact, StorageError
+from data_contracts.files import sync_path
 from data_contracts.manifest import MANIFEST_NAME, DataSource, Manifest, Summary, read_manifest
 from tasks.runtime import Progress, Runtime
 from tasks.stage import Request
@@ -137,9 +138,9 @@ class Store:
         )
         (workspace.path / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
         for entry in files:
-            _sync(workspace.path / entry.name)
-        _sync(workspace.path / MANIFEST_NAME)
-        _sync(workspace.path)
+            sync_path(workspace.path / entry.name)
+        sync_path(workspace.path / MANIFEST_NAME)
+        sync_path(workspace.path)
         self._put_in_place(workspace.path, self.sealed(request))
 
     def _put_in_place(self, partial: Path, sealed: Path) -> None:
@@ -147,7 +148,7 @@ class Store:
         if sealed.exists():
             self.discard(sealed)
         partial.rename(sealed)
-        _sync(sealed.parent)
+        sync_path(sealed.parent)
 
     def discard(self, folder: Path) -> None:
         """Removes an artifact: out of sight with one rename first, so that no half of it is ever found."""
@@ -194,14 +195,6 @@ def _libraries() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue  # a worker environment need not have all of them
     return versions
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_contracts.errors import QuarantineLimitError, ReconciliationError, SourceError
-from data_contracts.files import FileEntry, digest_of, hash_file
+from data_contracts.files import FileEntry, digest_of, hash_file, write_whole
 from data_contracts.manifest import DataSource, Summary
 from data_contracts.rows import DOCUMENTS, PARQUET_OPTIONS, QUARANTINE, ROWS_PER_GROUP
 from tasks.acquire import local
@@ -136,10 +136,7 @@ class _ReadJob(NamedTuple):
 
 def _read(job: _ReadJob) -> ReadResult:
     result = read_file(job.file, job.index, job.source_name, job.config, job.scratch)
-    done = job.scratch / f"read-{job.index:05d}.json"
-    temporary = done.with_suffix(".tmp")
-    temporary.write_text(result.model_dump_json(), encoding="utf-8")
-    temporary.rename(done)
+    write_whole(job.scratch / f"read-{job.index:05d}.json", result.model_dump_json())
     return result
 
 

@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from data_contracts.errors import ConfigError, DataError
+from data_contracts.files import write_whole
 from tasks.evaluate.cloze import measure_cloze
 from tasks.evaluate.config import EvaluateConfig
 from tasks.evaluate.control_text import CONTROL_TEXTS
@@ -45,7 +46,7 @@ def measure_models(
             emit("progress", model=name, steps=STEPS)
             continue
         results[name] = measure(settings, Path(path), content, lambda name=name: emit("progress", model=name, steps=1))
-        _keep(kept, results[name])
+        write_whole(kept, json.dumps(results[name], ensure_ascii=False))
     return results
 
 
@@ -120,13 +121,6 @@ def _score(settings: EvaluateConfig, model: PreTrainedModel, tokenizer: Any, tex
         context_tokens=min(settings.context_tokens, sequence_length - 1),
         batch_tokens=settings.batch_tokens,
     )
-
-
-def _keep(path: Path, result: dict[str, Any]) -> None:
-    """Writes beside and renames, so that a result that is there is whole."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(result, ensure_ascii=False), encoding="utf-8")
-    partial.rename(path)
 
 
 def _check_device(device: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from data_contracts.files import FileEntry, HashingFile, hash_file
+from data_contracts.files import FileEntry, HashingFile, hash_file, sync_path
 
 PARAMETERS, OPTIMIZER, STATE, SEAL = "parameters.safetensors", "optimizer.pt", "state.json", "checkpoint.json"
 
@@ -54,10 +53,10 @@ class CheckpointFolder:
         entries.append(file.entry(STATE))
         (aside / SEAL).write_text(json.dumps([entry.model_dump() for entry in entries]), encoding="utf-8")
         for name in (PARAMETERS, OPTIMIZER, STATE, SEAL):
-            _sync(aside / name)
-        _sync(aside)
+            sync_path(aside / name)
+        sync_path(aside)
         aside.rename(final)
-        _sync(self.folder)
+        sync_path(self.folder)
         for old in self.steps()[: -self.keep]:
             shutil.rmtree(old)
         return final
@@ -93,11 +92,3 @@ def _damage(path: Path) -> str | None:
     except (OSError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
     return None
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

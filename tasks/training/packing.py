@@ -51,10 +51,6 @@ class PackedDataset:
         """Tokens predicted in the first `num_samples` samples."""
         return num_samples * self.sequence_length
 
-    def epochs_consumed(self, num_samples: int) -> float:
-        """Passes over the data that the first `num_samples` samples make."""
-        return num_samples / self.samples_per_epoch
-
     def _shuffle(self, epoch: int) -> None:
         generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
         self._documents = generator.permutation(len(self.token_file))
