@@ -2,7 +2,8 @@
 
 TsuzukiError
 ├── UsageError                 wrong command, key, type or name            (exit code 2)
-│   └── ConfigError            a value that the config tree refuses
+│   ├── ConfigError            a value that the config tree refuses
+│   └── MissingPackage         an engine, filter or backend that is not installed
 ├── ArtifactError              an artifact that cannot be used
 │   ├── MissingArtifact        nothing sealed at that path
 │   ├── WrongArtifact          another kind or contract version than asked for
@@ -54,6 +55,14 @@ class UsageError(TsuzukiError):
 
 class ConfigError(UsageError):
     pass
+
+
+class MissingPackage(UsageError):
+    """`extra`: the optional dependencies of this project that hold the package."""
+
+    @classmethod
+    def of(cls, what: str, package: str, extra: str) -> MissingPackage:
+        return cls(f"`{what}`: needs the package {package}, found none", hint=f"pip install 'tsuzuki[{extra}]'")
 
 
 class ArtifactError(TsuzukiError):

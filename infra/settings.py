@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -30,6 +31,8 @@ class Settings(BaseSettings):
 
     store: Path = Field(default=Path("tsuzuki-store"), description="Folder of the sealed artifacts.")
     workers: int = Field(default_factory=available_cores, ge=1, description="Processes a stage may use.")
+    engine: Literal["local", "dask"] = Field(default="local", description="What runs the jobs of the corpus half.")
+    scheduler_address: str | None = Field(default=None, description="Dask scheduler; none starts one on this machine.")
     worker_python: Path = Field(default=Path(sys.executable), description="Interpreter of training workers.")
     cancel_grace_seconds: float = Field(default=30.0, ge=0, description="Between SIGTERM and SIGKILL for a worker.")
     gitlab_token: SecretStr | None = Field(

@@ -141,7 +141,7 @@ def _encode_all(
         if number not in results
     ]
     num_bytes = sum(job.shard.stat().st_size for job in jobs)
-    for job, result in map_jobs(_encode_shard, jobs, workers=workspace.runtime.workers, num_bytes=num_bytes):
+    for job, result in map_jobs(_encode_shard, jobs, runtime=workspace.runtime, num_bytes=num_bytes):
         results[job.number] = result
         tokens = sum(r.num_tokens for r in results.values())
         workspace.progress(len(results), len(items), unit="shards", tokens=tokens)

@@ -1,4 +1,4 @@
-"""One function over many jobs in worker processes, with results that do not depend on how many there are."""
+"""One function over many jobs on the engine of the runtime, with results that do not depend on which or how many."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from multiprocessing.connection import wait
 from typing import TypeVar
 
 from data_contracts.errors import WorkerLost
+from tasks.runtime import Runtime
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -21,35 +22,50 @@ INLINE_BYTES = 16 << 20
 
 
 def map_jobs(
-    function: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int, num_bytes: int
+    function: Callable[[Job], Result], jobs: Sequence[Job], *, runtime: Runtime, num_bytes: int
 ) -> Iterator[tuple[Job, Result]]:
     """Each job with its result, in the order in which they end.
 
     function: of a module's top level, it goes to other processes; num_bytes: input of all jobs together. With one
-    worker, one job or little input, all is done in this process. Raises what the function raises, and WorkerLost when a
-    process dies.
+    worker, one job or little input, all is done in this process, unless a Dask scheduler is named. Raises what the
+    function raises, WorkerLost when a process dies, MissingPackage when the engine is not installed.
     """
-    workers = min(workers, len(jobs))
-    if workers <= 1 or num_bytes < INLINE_BYTES:
+    small = min(runtime.workers, len(jobs)) <= 1 or num_bytes < INLINE_BYTES
+    if not jobs or (small and not runtime.scheduler_address):
         yield from ((job, function(job)) for job in jobs)
-        return
+    elif runtime.engine == "dask":
+        from tasks.dask_engine import map_on_dask
+
+        yield from map_on_dask(function, jobs, runtime)
+    else:
+        yield from _map_in_processes(function, jobs, min(runtime.workers, len(jobs)))
+
+
+def _map_in_processes(
+    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int
+) -> Iterator[tuple[Job, Result]]:
     # Spawned, never forked: the parent has threads (Prefect, numba, Arrow), whose locks a fork would copy held.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_die_with_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=die_with_parent) as pool:
         try:
             futures = {pool.submit(function, job): job for job in jobs}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         except BrokenProcessPool:
-            raise WorkerLost(
-                "a worker process died without saying why, expected a result for each shard",
-                hint="often the machine ran out of memory; use fewer workers. Finished shards are kept",
-            ) from None
+            raise worker_lost() from None
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _die_with_parent() -> None:
+def worker_lost() -> WorkerLost:
+    """What is raised when a worker process ended without a result."""
+    return WorkerLost(
+        "a worker process died without saying why, expected a result for each shard",
+        hint="often the machine ran out of memory; use fewer workers. Finished shards are kept",
+    )
+
+
+def die_with_parent() -> None:
     """Ends this worker as soon as its parent is gone, so that a killed run leaves nobody writing."""
     parent = multiprocessing.parent_process()
     assert parent is not None

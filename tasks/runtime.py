@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -32,6 +32,12 @@ class Runtime(BaseModel):
 
     store: Path = Field(description="Folder of the sealed artifacts.")
     workers: int = Field(default=1, ge=1, description="Processes a stage may use for its shards.")
+    engine: Literal["local", "dask"] = Field(
+        default="local", description="What runs the jobs of a stage: processes of this machine, or a Dask cluster."
+    )
+    scheduler_address: str | None = Field(
+        default=None, description="Dask scheduler that sees the same store; none starts a cluster on this machine."
+    )
     worker_python: Path = Field(default=Path(sys.executable), description="Interpreter of training workers.")
     cancel_grace_seconds: float = Field(default=30.0, description="Time between SIGTERM and SIGKILL for a worker.")
     gitlab_token: SecretStr | None = Field(default=None, description="Token for the LLM-JP GitLab; none if public.")

@@ -118,7 +118,7 @@ def _read_all(
     todo = [index for index in range(len(files)) if index not in results]
     jobs = [_ReadJob(index, files[index], source_name, config, workspace.scratch) for index in todo]
     num_bytes = sum(files[index].path.stat().st_size for index in todo if files[index].reader == "file")
-    for job, result in map_jobs(_read, jobs, workers=workspace.runtime.workers, num_bytes=num_bytes):
+    for job, result in map_jobs(_read, jobs, runtime=workspace.runtime, num_bytes=num_bytes):
         results[job.index] = result
         workspace.progress(
             len(results), len(files), unit="files", documents=sum(r.num_documents for r in results.values())

@@ -77,7 +77,7 @@ def filter_documents(config: FilterConfig, workspace: Workspace, raw: RawCorpus)
     total, done = num_rows(shards), num_rows(results)
     workspace.progress(done, total)
     num_bytes = sum(job.shard.stat().st_size for job in pending)
-    for job, result in map_jobs(filter_shard, pending, workers=workspace.runtime.workers, num_bytes=num_bytes):
+    for job, result in map_jobs(filter_shard, pending, runtime=workspace.runtime, num_bytes=num_bytes):
         results[job.shard] = result
         done += result.counts["num_documents_in"]
         workspace.progress(done, total)

@@ -1,9 +1,10 @@
-"""What every filter is: parameters, one score per document, bounds, and a sentence that tells why a document went."""
+"""What every step of a cascade is: parameters, what it does to a batch of documents, and why a document went."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -11,18 +12,81 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+KEPT = -1
 
-class Filter(BaseModel, ABC):
-    """The parameters of one filter; a document stays when lower <= score <= upper of `bounds`.
 
-    A subclass has a field `filter` with its name as the only value. Modules of filters import pydantic alone, so that a
-    config is read without numpy or numba; the kernels are imported where a score is asked for.
+class Batch(NamedTuple):
+    """Documents that a step sees: (documents,) ids and texts, and what was counted over the whole corpus, by name."""
+
+    ids: pa.Array
+    texts: pa.Array
+    statistics: Mapping[str, Any] = {}
+
+
+class Outcome(NamedTuple):
+    """What a step did to a batch.
+
+    rejected: (documents,) int64 index into the step's `labels` of what rejected each document, or KEPT; score,
+    threshold: (documents,) float64 that decided, NaN where kept; texts: (documents,) the texts as the step leaves them;
+    scores: for each label that scored, the (n,) float64 scores of the documents it saw; edits: EDITS rows without
+    `split`, or None if nothing was taken out of a text.
+    """
+
+    rejected: np.ndarray
+    score: np.ndarray
+    threshold: np.ndarray
+    texts: pa.Array
+    scores: Mapping[str, np.ndarray] = {}
+    edits: pa.Table | None = None
+
+
+class Statistic(ABC):
+    """Something counted over all documents before any is judged, shard by shard and then put together."""
+
+    name: str
+
+    @abstractmethod
+    def gather(self, texts: pa.Array) -> pa.Table:
+        """What one batch of normalised texts adds; its rows are small against the texts."""
+
+    @abstractmethod
+    def combine(self, parts: Iterable[pa.Table]) -> pa.Table:
+        """The table of the whole corpus from those of all batches, in any order; all workers get it by `name`."""
+
+
+class Step(BaseModel, ABC):
+    """The parameters of one step of a cascade.
+
+    A subclass has a field `filter` with its name as the only value. Modules of steps import pydantic alone, so that a
+    config is read without numpy or numba; the kernels are imported where a batch is worked on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    unit: ClassVar[str]
     filter: str
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names under which this step rejects documents, for the ledger and the counts."""
+        return (self.filter,)
+
+    def statistics(self) -> tuple[Statistic, ...]:
+        """What has to be counted over the whole corpus before this step can work."""
+        return ()
+
+    @abstractmethod
+    def apply(self, batch: Batch) -> Outcome:
+        """Judges and may rewrite each document; the result for one does not depend on the others of its batch."""
+
+    @abstractmethod
+    def reason(self, label: str, score: float, threshold: float) -> str:
+        """One sentence that tells why a document was rejected."""
+
+
+class Filter(Step):
+    """A step with one score per document; a document stays when lower <= score <= upper of `bounds`."""
+
+    unit: ClassVar[str]
 
     @property
     @abstractmethod
@@ -33,8 +97,93 @@ class Filter(BaseModel, ABC):
     def scores(self, texts: pa.Array) -> np.ndarray:
         """(documents,) float64 score of each text, in `unit`; finite for any text, the empty one included."""
 
-    def reason(self, score: float, threshold: float) -> str:
-        """One sentence with the figure and the bound that it broke."""
+    def batch_scores(self, batch: Batch) -> np.ndarray:
+        """The scores of a batch; a filter that needs ids or statistics overrides this."""
+        return self.scores(batch.texts)
+
+    def apply(self, batch: Batch) -> Outcome:
+        import numpy as np
+
+        scores = self.batch_scores(batch)
+        threshold = broken_bound(scores, self.bounds)
+        broken = ~np.isnan(threshold)
+        return Outcome(
+            rejected=np.where(broken, 0, KEPT),
+            score=np.where(broken, scores, np.nan),
+            threshold=threshold,
+            texts=batch.texts,
+            scores={self.filter: scores},
+        )
+
+    def reason(self, label: str, score: float, threshold: float) -> str:
         lower, _ = self.bounds
         side, name = ("below", "minimum") if lower is not None and score < lower else ("above", "maximum")
-        return f"{self.filter}: {score:.6g} {self.unit}, {side} the {name} of {threshold:.6g}"
+        return f"{label}: {score:.6g} {self.unit}, {side} the {name} of {threshold:.6g}"
+
+
+class Edit(Step):
+    """A step that rewrites texts and rejects none."""
+
+    @abstractmethod
+    def edit(self, text: str) -> tuple[str, list[str]]:
+        """The text as it shall be, and the pieces that were taken out of it, in order; [] when nothing changed."""
+
+    def record(self, pieces: list[str]) -> str:
+        """What the ledger of edits keeps of the pieces taken out of one document."""
+        return "\n".join(pieces)
+
+    def apply(self, batch: Batch) -> Outcome:
+        import numpy as np
+        import pyarrow as pa
+
+        texts, rows = batch.texts.to_pylist(), []
+        for index, (identifier, text) in enumerate(zip(batch.ids.to_pylist(), texts, strict=True)):
+            texts[index], pieces = self.edit(text)
+            if pieces:
+                rows.append(edit_row(identifier, self.filter, len(pieces), len(text) - len(texts[index]), pieces, self))
+        size = len(texts)
+        return Outcome(
+            rejected=np.full(size, KEPT),
+            score=np.full(size, np.nan),
+            threshold=np.full(size, np.nan),
+            texts=pa.array(texts, pa.string()) if rows else batch.texts,
+            edits=edits_table(rows) if rows else None,
+        )
+
+    def reason(self, label: str, score: float, threshold: float) -> str:
+        raise NotImplementedError(f"{label} rejects no document")
+
+
+def edit_row(
+    identifier: str, label: str, num_places: int, num_characters: int, pieces: list[str], step: Edit
+) -> dict[str, Any]:
+    """One EDITS row, without `split`."""
+    return {
+        "id": identifier,
+        "filter": label,
+        "num_places": num_places,
+        "num_characters_removed": num_characters,
+        "removed": step.record(pieces),
+    }
+
+
+def edits_table(rows: list[dict[str, Any]]) -> pa.Table:
+    """EDITS rows without `split`."""
+    import pyarrow as pa
+
+    from data_contracts.rows import EDITS
+
+    return pa.Table.from_pylist(rows, schema=EDITS.remove(EDITS.get_field_index("split")))
+
+
+def broken_bound(scores: np.ndarray, bounds: tuple[float | None, float | None]) -> np.ndarray:
+    """(documents,) float64: the bound that each score lies beyond, NaN where it lies within (bounds included)."""
+    import numpy as np
+
+    lower, upper = bounds
+    threshold = np.full(len(scores), np.nan)
+    if lower is not None:
+        threshold[scores < lower] = lower
+    if upper is not None:
+        threshold[scores > upper] = upper
+    return threshold

@@ -1,0 +1,74 @@
+"""The Dask engine: the same jobs on a cluster of this machine's processes, or on one that is already there."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+from data_contracts.errors import MissingPackage, WorkerError
+from tasks.parallel import die_with_parent, worker_lost
+from tasks.runtime import Runtime
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+CONNECT_SECONDS = 10
+
+
+def map_on_dask(
+    function: Callable[[Job], Result], jobs: Sequence[Job], runtime: Runtime
+) -> Iterator[tuple[Job, Result]]:
+    """Each job with its result, in the order in which they end; jobs name files of the store, which all workers see.
+
+    Raises what the function raises, WorkerLost when a worker dies in the middle of a job, WorkerError when no scheduler
+    answers at the address, MissingPackage.
+    """
+    client = _client(runtime.scheduler_address, runtime.workers)
+    from distributed import as_completed
+    from distributed.scheduler import KilledWorker
+
+    # Not pure: a job is named by its files, whose content another attempt may have changed.
+    futures = {client.submit(function, job, pure=False, retries=0): job for job in jobs}
+    try:
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except KilledWorker:
+        raise worker_lost() from None
+    finally:
+        client.cancel(list(futures))
+
+
+@cache
+def _client(address: str | None, workers: int) -> Any:
+    """One client, and one cluster of this machine, for all stages of a run."""
+    try:
+        import dask
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise MissingPackage.of("engine dask", "distributed", "dask") from None
+    dask.config.set({"distributed.scheduler.allowed-failures": 0})
+    if address:
+        try:
+            client = Client(address, timeout=CONNECT_SECONDS)
+        except (OSError, TimeoutError) as error:
+            raise WorkerError(
+                f"`{address}`: no Dask scheduler answered within {CONNECT_SECONDS} s ({type(error).__name__})",
+                hint="start one with `dask scheduler`, or leave `scheduler_address` out for a cluster of this machine",
+            ) from None
+        atexit.register(client.close)
+        return client
+    cluster = LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address=None,
+        memory_limit=0,
+        silence_logs="ERROR",
+    )
+    client = Client(cluster)
+    client.run(die_with_parent)
+    atexit.register(cluster.close)
+    atexit.register(client.close)
+    return client
