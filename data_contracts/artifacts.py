@@ -119,7 +119,10 @@ class RawCorpus(Artifact):
 
 
 class Corpus(Artifact):
-    """`documents/<split>-NNNNN.parquet` that were kept and `ledger.parquet` with every removed one."""
+    """`documents/<split>-NNNNN.parquet` that were kept and `ledger.parquet` with every removed one.
+
+    From the filter stage also `edits.parquet`, what was taken out of texts, and `histograms.json`, scores by filter.
+    """
 
     kind: ClassVar[str] = "corpus"
     version: ClassVar[int] = 1

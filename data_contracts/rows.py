@@ -33,6 +33,17 @@ LEDGER = pa.schema(
     ]
 )
 
+EDITS = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),  # split of the shard it came in
+        pa.field("filter", pa.string(), nullable=False),  # the step that took something out of the text
+        pa.field("num_places", pa.int64(), nullable=False),  # how many pieces
+        pa.field("num_characters_removed", pa.int64(), nullable=False),  # how much shorter the text became
+        pa.field("removed", pa.string(), nullable=False),  # the pieces, a line each; empty where they are private
+    ]
+)
+
 QUARANTINE = pa.schema(
     [
         pa.field("file", pa.string(), nullable=False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, TypeVar
@@ -44,11 +45,11 @@ def map_on_dask(
 def _client(address: str | None, workers: int) -> Any:
     """One client, and one cluster of this machine, for all stages of a run."""
     try:
-        import dask
+        from dask import config
         from distributed import Client, LocalCluster
     except ImportError:
         raise MissingPackage.of("engine dask", "distributed", "dask") from None
-    dask.config.set({"distributed.scheduler.allowed-failures": 0})
+    config.set({"distributed.scheduler.allowed-failures": 0})
     if address:
         try:
             client = Client(address, timeout=CONNECT_SECONDS)
@@ -63,9 +64,9 @@ def _client(address: str | None, workers: int) -> Any:
         n_workers=workers,
         threads_per_worker=1,
         host="127.0.0.1",
-        dashboard_address=None,
+        dashboard_address=None,  # pyright: ignore[reportArgumentType] - its documentation allows None
         memory_limit=0,
-        silence_logs="ERROR",
+        silence_logs=logging.ERROR,
     )
     client = Client(cluster)
     client.run(die_with_parent)

@@ -27,9 +27,9 @@ ACQUIRE = Stage(
 FILTER = Stage(
     "filter",
     Corpus,
-    revision=1,
+    revision=2,
     body="tasks.curation.filtering:filter_documents",
-    summary="normalised documents that pass every filter; each removed one in the ledger",
+    summary="normalised documents that pass every filter; ledgers of each removed one and each edit",
     resumable=True,
 )
 DEDUP = Stage(

@@ -1,4 +1,4 @@
-"""A cascade of filters over a batch of texts: the first filter that rejects a document names the reason."""
+"""A cascade of steps over a batch of documents: the first step that rejects a document names the reason."""
 
 from __future__ import annotations
 
@@ -7,49 +7,63 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from tasks.curation.filters.base import Filter
-
-KEPT = -1
+from tasks.curation.filters.base import KEPT, Batch, Step
 
 
 class Verdict(NamedTuple):
-    """What a cascade says of each document.
+    """What a cascade made of each document.
 
-    rejected_by: (documents,) int64 index of the filter in the cascade, or KEPT; score, threshold: (documents,) float64
-    of that filter, NaN for kept documents.
+    texts: (documents,) as the last step that saw them left them; rejected_by: (documents,) int64 index of the step in
+    the cascade, or KEPT; label: (documents,) int64 which of that step's labels, KEPT for kept ones; score, threshold:
+    (documents,) float64 that decided, NaN for kept ones; scores: by step and label, the (n,) scores of all documents
+    that reached it; edits: EDITS rows without `split`, one table for each step that rewrote something.
     """
 
+    texts: pa.Array
     rejected_by: np.ndarray
+    label: np.ndarray
     score: np.ndarray
     threshold: np.ndarray
+    scores: dict[tuple[int, str], np.ndarray]
+    edits: list[pa.Table]
 
 
-def judge(cascade: Sequence[Filter], texts: pa.Array) -> Verdict:
-    """The verdict on each text; a filter scores only what all earlier ones kept."""
-    size = len(texts)
-    verdict = Verdict(np.full(size, KEPT), np.full(size, np.nan), np.full(size, np.nan))
-    alive = np.arange(size)
-    for index, spec in enumerate(cascade):
+def judge(cascade: Sequence[Step], batch: Batch) -> Verdict:
+    """The verdict on each document; a step sees only what all earlier ones kept, as they left it."""
+    size = len(batch.texts)
+    rejected_by, label = np.full(size, KEPT), np.full(size, KEPT)
+    score, threshold = np.full(size, np.nan), np.full(size, np.nan)
+    texts, scores, edits = batch.texts, {}, []
+    alive, current = np.arange(size), batch
+    for index, step in enumerate(cascade):
         if not len(alive):
             break
-        scores = spec.scores(texts if len(alive) == size else texts.take(pa.array(alive)))
-        threshold = broken_bound(scores, spec.bounds)
-        broken = ~np.isnan(threshold)
-        rejected = alive[broken]
-        verdict.rejected_by[rejected] = index
-        verdict.score[rejected] = scores[broken]
-        verdict.threshold[rejected] = threshold[broken]
+        outcome = step.apply(current)
+        scores |= {(index, name): values for name, values in outcome.scores.items()}
+        if outcome.edits is not None:
+            edits.append(outcome.edits)
+        if outcome.texts is not current.texts:
+            texts = _replaced(texts, alive, outcome.texts)
+        broken = outcome.rejected != KEPT
+        gone = alive[broken]
+        rejected_by[gone], label[gone] = index, outcome.rejected[broken]
+        score[gone], threshold[gone] = outcome.score[broken], outcome.threshold[broken]
         alive = alive[~broken]
-    return verdict
+        stays = pa.array(~broken)
+        kept_all = not broken.any()
+        current = current._replace(
+            texts=outcome.texts if kept_all else outcome.texts.filter(stays),
+            ids=current.ids if kept_all else current.ids.filter(stays),
+        )
+    return Verdict(texts, rejected_by, label, score, threshold, scores, edits)
 
 
-def broken_bound(scores: np.ndarray, bounds: tuple[float | None, float | None]) -> np.ndarray:
-    """(documents,) float64: the bound that each score lies beyond, NaN where it lies within (bounds included)."""
-    lower, upper = bounds
-    threshold = np.full(len(scores), np.nan)
-    if lower is not None:
-        threshold[scores < lower] = lower
-    if upper is not None:
-        threshold[scores > upper] = upper
-    return threshold
+def _replaced(texts: pa.Array, rows: np.ndarray, by: pa.Array) -> pa.Array:
+    """`texts` with those at `rows`, ascending, replaced."""
+    if len(rows) == len(texts):
+        return by
+    places = np.arange(len(texts))
+    places[rows] = len(texts) + np.arange(len(rows))
+    return pc.take(pa.concat_arrays([texts, by]), pa.array(places))

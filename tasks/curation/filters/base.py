@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 KEPT = -1
+
+Scale = Literal["share", "count"]
+"""How scores are binned: shares from 0 to 1, or counts by powers of ten."""
 
 
 class Batch(NamedTuple):
@@ -51,7 +54,11 @@ class Statistic(ABC):
 
     @abstractmethod
     def combine(self, parts: Iterable[pa.Table]) -> pa.Table:
-        """The table of the whole corpus from those of all batches, in any order; all workers get it by `name`."""
+        """One table from several; used for the batches of a shard, and on the results for the shards of a corpus."""
+
+    def finish(self, table: pa.Table) -> pa.Table:
+        """What all workers get by `name`, made once from the table of the whole corpus."""
+        return table
 
 
 class Step(BaseModel, ABC):
@@ -74,6 +81,14 @@ class Step(BaseModel, ABC):
         """What has to be counted over the whole corpus before this step can work."""
         return ()
 
+    def scale_of(self, label: str) -> Scale:
+        """How the scores of a label are binned."""
+        return "share"
+
+    def bounds_of(self, label: str) -> tuple[float | None, float | None]:
+        """The smallest and the largest score that a label lets stay; None for no bound on that side."""
+        return None, None
+
     @abstractmethod
     def apply(self, batch: Batch) -> Outcome:
         """Judges and may rewrite each document; the result for one does not depend on the others of its batch."""
@@ -87,6 +102,7 @@ class Filter(Step):
     """A step with one score per document; a document stays when lower <= score <= upper of `bounds`."""
 
     unit: ClassVar[str]
+    scale: ClassVar[Scale] = "share"
 
     @property
     @abstractmethod
@@ -96,6 +112,12 @@ class Filter(Step):
     @abstractmethod
     def scores(self, texts: pa.Array) -> np.ndarray:
         """(documents,) float64 score of each text, in `unit`; finite for any text, the empty one included."""
+
+    def scale_of(self, label: str) -> Scale:
+        return self.scale
+
+    def bounds_of(self, label: str) -> tuple[float | None, float | None]:
+        return self.bounds
 
     def batch_scores(self, batch: Batch) -> np.ndarray:
         """The scores of a batch; a filter that needs ids or statistics overrides this."""

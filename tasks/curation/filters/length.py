@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tasks.curation.filters.base import Filter
+from tasks.curation.filters.base import Filter, Scale
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +23,7 @@ class Length(Filter):
     """
 
     unit: ClassVar[str] = "characters"
+    scale: ClassVar[Scale] = "count"
 
     filter: Literal["length"] = "length"
     min_characters: int = Field(default=100, ge=0, description="Fewest characters that stay.")

@@ -144,7 +144,8 @@ def test_killed_stage_keeps_finished_shards_and_ends_with_the_same_bytes(seal_ra
     assert status == "resumed"
     assert (path / "documents" / done.name).stat().st_mtime_ns == before
     assert FILTER.output.open(path).digest == run(FILTER, FilterConfig(), raw=raw).digest
-    assert {p.name for p in path.iterdir()} == {"documents", "ledger.parquet", "manifest.json"}
+    names = {"documents", "ledger.parquet", "edits.parquet", "histograms.json", "manifest.json"}
+    assert {p.name for p in path.iterdir()} == names
 
 
 def test_lost_rows_fail_the_stage(seal_raw, run, tmp_path) -> None:
@@ -158,10 +159,10 @@ def test_lost_rows_fail_the_stage(seal_raw, run, tmp_path) -> None:
         reconcile("filter", workspace, raw.shards(), counts)
 
 
-def test_dead_worker_is_a_clear_error() -> None:
+def test_dead_worker_is_a_clear_error(tmp_path) -> None:
     # A function of this module would not be found by a spawned process: pytest's importlib mode hides test modules.
     with pytest.raises(WorkerLost, match="a worker process died"):
-        list(parallel.map_jobs(os._exit, [1, 2], workers=2, num_bytes=1 << 30))
+        list(parallel.map_jobs(os._exit, [1, 2], runtime=Runtime(store=tmp_path, workers=2), num_bytes=1 << 30))
 
 
 def test_output_for_a_fixed_input_is_the_recorded_one(seal_raw, run, documents, check_golden) -> None:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from tasks.curation.cascade import KEPT, judge
+from tasks.curation.cascade import judge
 from tasks.curation.characters import EXTRA_SYMBOLS, PROSE_SYMBOLS
 from tasks.curation.filters import FilterSpec, default_cascade
-from tasks.curation.filters.base import Filter
+from tasks.curation.filters.base import KEPT, Batch, Filter
 from tasks.curation.filters.duplicate_lines import DuplicateLines
 from tasks.curation.filters.hiragana_ratio import HiraganaRatio
 from tasks.curation.filters.language import Language
@@ -117,7 +117,7 @@ def test_first_filter_that_rejects_names_the_reason_and_bounds_are_inclusive(pro
     texts = pa.array(
         ["あい", "あいうえお", "漢字漢字漢字", "あいうえおあいうえお", "あ" * 11, "あいう漢字漢", "★★★漢字"]
     )
-    verdict = judge(cascade, texts)
+    verdict = judge(cascade, Batch(pa.array([str(n) for n in range(len(texts))]), texts))
     assert verdict.rejected_by.tolist() == [0, KEPT, 1, KEPT, 0, KEPT, 1]
     assert verdict.threshold[[0, 2, 4]].tolist() == [5, 0.5, 10]
     assert verdict.score[[0, 2, 4]].tolist() == [2, 0, 11]
@@ -126,8 +126,8 @@ def test_first_filter_that_rejects_names_the_reason_and_bounds_are_inclusive(pro
 
 def test_reason_holds_figure_and_bound() -> None:
     spec = Length(min_characters=5, max_characters=10)
-    assert spec.reason(2, 5) == "length: 2 characters, below the minimum of 5"
-    assert spec.reason(11, 10) == "length: 11 characters, above the maximum of 10"
+    assert spec.reason("length", 2, 5) == "length: 2 characters, below the minimum of 5"
+    assert spec.reason("length", 11, 10) == "length: 11 characters, above the maximum of 10"
 
 
 @pytest.mark.parametrize(
