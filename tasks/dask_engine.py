@@ -26,7 +26,7 @@ def map_on_dask(
     Raises what the function raises, WorkerLost when a worker dies in the middle of a job, WorkerError when no scheduler
     answers at the address, MissingPackage.
     """
-    client = _client(runtime.scheduler_address, runtime.workers)
+    client = client_of(runtime.scheduler_address, runtime.workers)
     from distributed import as_completed
     from distributed.scheduler import KilledWorker
 
@@ -42,11 +42,11 @@ def map_on_dask(
 
 
 @cache
-def _client(address: str | None, workers: int) -> Any:
+def client_of(address: str | None, workers: int) -> Any:
     """One client, and one cluster of this machine, for all stages of a run."""
     try:
         from dask import config
-        from distributed import Client, LocalCluster
+        from distributed import Client, LocalCluster, WorkerPlugin
     except ImportError:
         raise MissingPackage.of("engine dask", "distributed", "dask") from None
     config.set({"distributed.scheduler.allowed-failures": 0})
@@ -60,16 +60,23 @@ def _client(address: str | None, workers: int) -> Any:
             ) from None
         atexit.register(client.close)
         return client
+
+    class DieWithParent(WorkerPlugin):
+        """A plugin and not a call, so that a worker that replaces a dead one gets it too."""
+
+        def setup(self, worker: Any) -> None:
+            die_with_parent()
+
     cluster = LocalCluster(
         n_workers=workers,
         threads_per_worker=1,
         host="127.0.0.1",
-        dashboard_address=None,  # pyright: ignore[reportArgumentType] - its documentation allows None
+        dashboard_address="127.0.0.1:0",
         memory_limit=0,
         silence_logs=logging.ERROR,
     )
     client = Client(cluster)
-    client.run(die_with_parent)
+    client.register_plugin(DieWithParent())
     atexit.register(cluster.close)
     atexit.register(client.close)
     return client

@@ -1,0 +1,52 @@
+"""Jobs run alike in this process, in worker processes and on a Dask cluster; a lost worker is a clear error."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from data_contracts.errors import WorkerError, WorkerLost
+from tasks.parallel import map_jobs
+from tasks.runtime import Runtime
+
+MUCH = 1 << 30
+"""More input than is worked on without worker processes."""
+
+
+@pytest.fixture(scope="module", params=["local", "dask", "scheduler"])
+def runtime(request, tmp_path_factory) -> Iterator[Runtime]:
+    """The same two workers: processes, a Dask cluster of our own, a Dask cluster that was there before."""
+    store = tmp_path_factory.mktemp("store")
+    if request.param != "scheduler":
+        yield Runtime(store=store, workers=2, engine=request.param)
+        return
+    from distributed import LocalCluster
+
+    from tasks.dask_engine import client_of
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster:
+        yield Runtime(store=store, workers=2, engine="dask", scheduler_address=cluster.scheduler_address)
+        client_of(cluster.scheduler_address, 2).close()
+
+
+def test_every_job_gets_its_own_result(runtime: Runtime) -> None:
+    jobs = list(range(-5, 20))
+    assert dict(map_jobs(abs, jobs, runtime=runtime, num_bytes=MUCH)) == {n: abs(n) for n in jobs}
+
+
+def test_error_of_a_job_arrives_as_it_was_raised(runtime: Runtime) -> None:
+    with pytest.raises(ValueError, match="invalid literal"):
+        list(map_jobs(int, ["1", "x"], runtime=runtime, num_bytes=MUCH))
+
+
+def test_dead_worker_is_a_clear_error(runtime: Runtime) -> None:
+    # A function of this module would not be found by a spawned process: pytest's importlib mode hides test modules.
+    with pytest.raises(WorkerLost, match="a worker process died"):
+        list(map_jobs(os._exit, [1, 2], runtime=runtime, num_bytes=MUCH))
+
+
+def test_scheduler_that_does_not_answer_is_named(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("tasks.dask_engine.CONNECT_SECONDS", 1)
+    nowhere = Runtime(store=tmp_path, engine="dask", scheduler_address="tcp://127.0.0.1:9")
+    with pytest.raises(WorkerError, match="no Dask scheduler answered"):
+        list(map_jobs(abs, [1], runtime=nowhere, num_bytes=0))
