@@ -41,11 +41,11 @@ def acquire(config: SourceConfig, workspace: Workspace) -> Summary:
 
     Raises SourceError, QuarantineLimitError, ReconciliationError.
     """
-    files, source = _fetch(config, workspace)
-    results = _read_all(files, source.name, config, workspace)
+    name, files, sources = _fetch(config, workspace)
+    results = _read_all(files, name, config, workspace)
     kept, num_renamed, num_unsampled = _select(results, config, workspace)
     quarantine = _write_quarantine(results, workspace)
-    _write_sources(source, config, files, workspace)
+    _write_sources(sources, config, files, workspace)
     counts = _counts(results, kept, num_renamed, num_unsampled)
     _check(counts, quarantine, config, workspace)
     reasons = Counter(row["reason"].split(":")[0] for row in quarantine)
@@ -57,22 +57,30 @@ def acquire(config: SourceConfig, workspace: Workspace) -> Summary:
             "quarantine_reasons": dict(reasons.most_common()),
         },
         examples=[_readable(row) for row in quarantine[:MAX_EXAMPLES]],
-        sources=[source],
+        sources=sources,
     )
 
 
-def _fetch(config: SourceConfig, workspace: Workspace) -> tuple[list[SourceFile], DataSource]:
-    """The files of the source at rest on this machine, and its name and licence."""
-    if isinstance(config, SampleSource):
-        return _generate_sample(config, workspace)
-    if isinstance(config, LocalSource):
-        source = DataSource(name=config.name, licence=config.licence, attribution=config.attribution)
-        return local.find_files(config), source
+class _Fetched(NamedTuple):
+    name: str  # what the names of the files are relative to
+    files: list[SourceFile]
+    sources: list[DataSource]
+
+
+def _fetch(config: SourceConfig, workspace: Workspace) -> _Fetched:
+    """The files of the source at rest on this machine, and the data sets they are of."""
     if isinstance(config, LlmJpSource):
         from tasks.acquire.llm_jp import download
 
-        return download(config, workspace)
-    return _huggingface(config)
+        return _Fetched(config.project, *download(config, workspace))
+    if isinstance(config, SampleSource):
+        files, source = _generate_sample(config, workspace)
+    elif isinstance(config, LocalSource):
+        source = DataSource(name=config.name, licence=config.licence, attribution=config.attribution)
+        files = local.find_files(config)
+    else:
+        files, source = _huggingface(config)
+    return _Fetched(source.name, files, [source])
 
 
 def _generate_sample(config: SampleSource, workspace: Workspace) -> tuple[list[SourceFile], DataSource]:
@@ -209,10 +217,12 @@ def _write_quarantine(results: list[ReadResult], workspace: Workspace) -> list[d
     return table.to_pylist()
 
 
-def _write_sources(source: DataSource, config: SourceConfig, files: list[SourceFile], workspace: Workspace) -> None:
+def _write_sources(
+    sources: list[DataSource], config: SourceConfig, files: list[SourceFile], workspace: Workspace
+) -> None:
     """`sources.json` is part of the content, so a changed licence reaches the delivery even if no text changed."""
     content = {
-        "source": source.model_dump(),
+        "sources": [source.model_dump() for source in sources],
         "languages": config.languages,
         "files": [{"name": f.name, "split": f.split, "sha256": f.sha256} for f in files],
     }

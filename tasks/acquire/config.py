@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from tasks.runtime import NOT_IDENTITY
 
+LLM_JP_URL = "https://gitlab.llm-jp.nii.ac.jp"
 LLM_JP_REVISION = "e928f19330f5271b29f382fe5a01245dec7d57c2"
 """Commit of `datasets/llm-jp-corpus-v3` that other published work pins."""
 
@@ -52,24 +53,73 @@ class LocalSource(Source):
     attribution: str = Field(default="", description="Attribution line that the licence asks for.")
 
 
+class CorpusFolder(BaseModel):
+    """One folder of the corpus, with the licence its text is under."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str = Field(description="Folder inside the project, as in `ja/ja_wiki` or `ja/ja_cc/level2`.")
+    licence: str | None = Field(default=None, description="Licence of its text; none takes the one known for it.")
+    attribution: str | None = Field(default=None, description="Attribution line; none takes the one known for it.")
+
+    @field_validator("path")
+    @classmethod
+    def _relative(cls, path: str) -> str:
+        if "\\" in path or any(part in ("", ".", "..") for part in path.split("/")):
+            raise ValueError("expected a folder relative to the project, as in ja/ja_wiki")
+        return path
+
+
+class TransferConfig(BaseModel):
+    """How files are fetched; it changes no byte of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_connections: int = Field(default=4, ge=1, le=32, description="Files fetched at the same time.")
+    max_tries: int = Field(default=6, ge=1, description="Requests that fail one after another before giving up.")
+    first_delay_seconds: float = Field(default=1.0, gt=0, description="Wait before the second try; it doubles then.")
+    max_delay_seconds: float = Field(
+        default=60.0, gt=0, description="No wait is longer, not even one that the server asks for by `Retry-After`."
+    )
+    connect_timeout_seconds: float = Field(default=10.0, gt=0, description="Longest wait for a connection.")
+    read_timeout_seconds: float = Field(
+        default=30.0, gt=0, description="Longest silence of a server, and time over which its speed is judged."
+    )
+
+
 class LlmJpSource(Source):
     """LLM-JP corpus v3 from its GitLab project, by Git LFS, at a pinned commit."""
 
     kind: Literal["llm_jp"] = "llm_jp"
     base_url: str = Field(
-        default="https://gitlab.llm-jp.nii.ac.jp",
-        pattern="^https?://",
-        description="GitLab, or a mirror of it.",
+        default=LLM_JP_URL,
+        pattern=r"^(https?://[^/@\s]+(/[^@\s]*)?|file:///.*)$",
+        description="GitLab, a mirror of it, or `file:///` and a `.downloads` folder of another store.",
         json_schema_extra=NOT_IDENTITY,
     )
-    project: str = Field(default="datasets/llm-jp-corpus-v3", description="GitLab project.")
-    revision: str = Field(default=LLM_JP_REVISION, description="Commit, or a branch or tag that is resolved to one.")
-    sub_path: str = Field(default="ja/ja_wiki", description="Folder of the corpus inside the project.")
-    licence: str = Field(default="CC-BY-SA-4.0", description="Licence of that folder's text.")
-    attribution: str = Field(
-        default="Text from Japanese Wikipedia contributors, cleaned and published in the LLM-JP corpus v3 by NII.",
-        description="Attribution line.",
+    project: str = Field(
+        default="datasets/llm-jp-corpus-v3", pattern=r"^\w[\w.-]*(/\w[\w.-]*)+$", description="GitLab project."
     )
+    revision: str = Field(
+        default=LLM_JP_REVISION,
+        min_length=1,
+        description="Commit, or a branch or tag that is resolved to one.",
+    )
+    folders: tuple[CorpusFolder, ...] = Field(
+        default=(CorpusFolder(path="ja/ja_wiki"),), min_length=1, description="Folders of the corpus."
+    )
+    transfer: TransferConfig = Field(
+        default_factory=TransferConfig, description="How files are fetched.", json_schema_extra=NOT_IDENTITY
+    )
+
+    @field_validator("folders")
+    @classmethod
+    def _apart(cls, folders: tuple[CorpusFolder, ...]) -> tuple[CorpusFolder, ...]:
+        for index, folder in enumerate(folders):
+            for other in folders[:index] + folders[index + 1 :]:
+                if f"{folder.path}/".startswith(f"{other.path}/"):
+                    raise ValueError(f"expected folders apart from each other, {folder.path} is in {other.path}")
+        return folders
 
 
 class HuggingFaceSource(Source):

@@ -16,7 +16,8 @@ from pydantic import SecretStr
 
 from data_contracts.errors import SourceError, TransientSourceError
 from data_contracts.manifest import DataSource
-from tasks.acquire.config import LlmJpSource
+from tasks.acquire.config import LLM_JP_URL, LlmJpSource
+from tasks.acquire.corpus_licences import licence_of
 from tasks.acquire.reading import SUFFIXES, SourceFile, split_of
 from tasks.workspace import Workspace
 
@@ -35,15 +36,16 @@ class LfsObject(NamedTuple):
     size: int
 
 
-def download(config: LlmJpSource, workspace: Workspace) -> tuple[list[SourceFile], DataSource]:
-    """Every readable file below `sub_path` at the resolved commit, whole and with the sha256 of its LFS pointer.
+def download(config: LlmJpSource, workspace: Workspace) -> tuple[list[SourceFile], list[DataSource]]:
+    """Every readable file below the `folders` at the resolved commit, whole and with the sha256 of its LFS pointer.
 
     Finished files lie under `<store>/.downloads/<sha256>` and are not fetched again; a half-fetched one is continued.
     Raises SourceError, and TransientSourceError for what may pass when tried again.
     """
     with httpx.Client(timeout=TIMEOUT, auth=_TokenAuth(config.base_url, workspace.runtime.gitlab_token)) as client:
         commit = _commit(client, config)
-        objects = [_pointer(client, config, commit, name) for name in _tree(client, config, commit)]
+        names = [name for folder in config.folders for name in _tree(client, config, commit, folder.path)]
+        objects = [_pointer(client, config, commit, name) for name in names]
         folder = workspace.runtime.store / ".downloads"
         folder.mkdir(parents=True, exist_ok=True)
         total = sum(o.size for o in objects)
@@ -52,14 +54,17 @@ def download(config: LlmJpSource, workspace: Workspace) -> tuple[list[SourceFile
             _fetch(client, config, item, folder / item.sha256, workspace, done, total)
             done += item.size
     files = [SourceFile(path=folder / o.sha256, name=o.name, split=split_of(o.name)) for o in objects]
-    source = DataSource(
-        name=f"{config.project}/{config.sub_path}",
-        url=f"{config.base_url}/{config.project}/-/tree/{commit}/{config.sub_path}",
-        revision=commit,
-        licence=config.licence,
-        attribution=config.attribution,
-    )
-    return [f.model_copy(update={"sha256": o.sha256}) for f, o in zip(files, objects, strict=True)], source
+    sources = [
+        DataSource(
+            name=f"{config.project}/{folder.path}",
+            url=f"{LLM_JP_URL}/{config.project}/-/tree/{commit}/{folder.path}",
+            revision=commit,
+            licence=folder.licence or licence_of(folder.path).licence,
+            attribution=folder.attribution or licence_of(folder.path).attribution,
+        )
+        for folder in config.folders
+    ]
+    return [f.model_copy(update={"sha256": o.sha256}) for f, o in zip(files, objects, strict=True)], sources
 
 
 class _TokenAuth(httpx.Auth):
@@ -87,28 +92,26 @@ def _commit(client: httpx.Client, config: LlmJpSource) -> str:
     return commit
 
 
-def _tree(client: httpx.Client, config: LlmJpSource, commit: str) -> list[str]:
-    """Names of the readable files below `sub_path`, from the paged repository tree. Raises SourceError."""
+def _tree(client: httpx.Client, config: LlmJpSource, commit: str, folder: str) -> list[str]:
+    """Names of the readable files below a folder, from the paged repository tree. Raises SourceError."""
     names: list[str] = []
-    for page in _pages(client, config, commit):
+    for page in _pages(client, config, commit, folder):
         names += [entry["path"] for entry in page if entry.get("type") == "blob" and entry["path"].endswith(SUFFIXES)]
     for name in names:
-        if not name.startswith(config.sub_path.rstrip("/") + "/") or ".." in name.split("/"):
+        if not name.startswith(folder + "/") or ".." in name.split("/"):
             raise SourceError(
-                f"`{name}`: the server lists a file outside of `{config.sub_path}`",
+                f"`{name}`: the server lists a file outside of `{folder}`",
                 hint="do not use this mirror; report it to whoever runs it",
             )
     if not names:
-        raise SourceError(
-            f"`{config.sub_path}`: no {'/'.join(SUFFIXES)} file at {commit}", hint="check `source.sub_path`"
-        )
+        raise SourceError(f"`{folder}`: no {'/'.join(SUFFIXES)} file at {commit}", hint="check `source.folders`")
     return sorted(names)
 
 
-def _pages(client: httpx.Client, config: LlmJpSource, commit: str) -> Iterator[list[dict[str, Any]]]:
+def _pages(client: httpx.Client, config: LlmJpSource, commit: str, folder: str) -> Iterator[list[dict[str, Any]]]:
     page = "1"
     while page:
-        query = {"path": config.sub_path, "ref": commit, "recursive": "true", "per_page": PAGE_SIZE, "page": page}
+        query = {"path": folder, "ref": commit, "recursive": "true", "per_page": PAGE_SIZE, "page": page}
         response = _get(client, f"{_api(config)}/tree", params=query)
         yield response.json()
         page = response.headers.get("x-next-page", "")
@@ -236,9 +239,7 @@ def _check_status(response: httpx.Response, url: str) -> None:
     if code == 429 or code >= 500:
         time.sleep(min(60.0, float(response.headers.get("retry-after", "0")) if _is_number(response) else 0.0))
         raise TransientSourceError(f"`{url}`: HTTP {code}", hint="the server is busy; run again later")
-    raise SourceError(
-        f"`{url}`: HTTP {code}, expected 200", hint="check `source.revision`, `.sub_path` and `.base_url`"
-    )
+    raise SourceError(f"`{url}`: HTTP {code}, expected 200", hint="check `source.revision`, `.folders` and `.base_url`")
 
 
 def _is_number(response: httpx.Response) -> bool:

@@ -22,11 +22,8 @@ def test_what_show_prints_is_accepted_and_changes_nothing(recipe, tmp_path):
 
 def test_the_workshop_recipe_holds_the_numbers_of_the_brief():
     config = load_config("workshop-qwen25-0.5b")
-    assert (config.source.kind, config.source.max_documents, config.source.sub_path) == (
-        "llm_jp",
-        100_000,
-        "ja/ja_wiki",
-    )
+    folders = [folder.path for folder in config.source.folders]
+    assert (config.source.kind, config.source.max_documents, folders) == ("llm_jp", 100_000, ["ja/ja_wiki"])
     bounds = {f.filter: f for f in config.filters.cascade}
     assert (bounds["length"].min_characters, bounds["length"].max_characters) == (100, 4096)
     assert (bounds["language"].languages, bounds["language"].min_probability) == (("ja",), 0.8)
