@@ -29,6 +29,7 @@ FILTER = Stage(
     Corpus,
     revision=2,
     body="tasks.curation.filtering:filter_documents",
+    outside="tasks.curation.outside_files:outside_digests",
     summary="normalised documents that pass every filter; ledgers of each removed one and each edit",
     resumable=True,
 )

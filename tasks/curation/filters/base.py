@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -80,6 +81,10 @@ class Step(BaseModel, ABC):
     def statistics(self) -> tuple[Statistic, ...]:
         """What has to be counted over the whole corpus before this step can work."""
         return ()
+
+    def outside_files(self) -> dict[str, Path]:
+        """Files of the user that decide what this step does, by a name; their content is part of the stage's key."""
+        return {}
 
     def scale_of(self, label: str) -> Scale:
         """How the scores of a label are binned."""
