@@ -64,6 +64,7 @@ class Manifest(BaseModel):
     summary: Summary = Field(description="Counts, proofs and examples.")
     sources: list[DataSource] = Field(description="Every data licence that went into it.")
     files: list[FileEntry] = Field(description="Every file but the manifest, sorted by name.")
+    engine: str = Field(description="What ran the jobs of the stage: local, or dask.")
     libraries: dict[str, str] = Field(description="Versions of the libraries that made it.")
     created_at: datetime = Field(description="When it was sealed (UTC).")
     seconds: float = Field(description="How long the stage ran in its last attempt, in seconds.")

@@ -1,4 +1,4 @@
-"""The command line: `tsuzuki run | plan | show | recipes | stages | inspect | verify | prune`."""
+"""The command line: `tsuzuki run | plan | show | try-filters | inspect | explain | verify | prune | ...`."""
 
 from __future__ import annotations
 
@@ -141,12 +141,68 @@ def stages() -> None:
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="The manifest as it is.")
-def inspect(path: Path, as_json: bool) -> None:
-    """Show an artifact: its manifest, and its lineage back to the source."""
+@click.option(
+    "--ledger", is_flag=True, help="Every document, character and token of an artifact or store; exit 1 on a gap."
+)
+def inspect(path: Path, as_json: bool, ledger: bool) -> None:
+    """Show an artifact: its manifest, and its lineage back to the source; or its accounts."""
+    if ledger:
+        from dataclasses import asdict
+
+        from flows import accounting
+
+        accounts = accounting.accounts(path.absolute())
+        told = "\n".join(json.dumps(asdict(account)) for account in accounts)
+        click.echo(told if as_json else accounting.as_text(accounts))
+        sys.exit(any(account.problems for account in accounts))
     from data_contracts.manifest import read_manifest
     from flows.inspection import describe
 
     click.echo(read_manifest(path).model_dump_json(indent=1) if as_json else describe(path.absolute()))
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--document", required=True, metavar="ID", help="Id of the document.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON line a stage.")
+def explain(path: Path, document: str, as_json: bool) -> None:
+    """Tell the life of one document in an artifact or store: where it came from, what became of it, and why."""
+    from flows import explaining
+
+    events = explaining.life_of(path.absolute(), document)
+    told = "\n".join(json.dumps(event, ensure_ascii=False) for event in events)
+    click.echo(told if as_json else explaining.as_text(events))
+
+
+@main.command("try-filters")
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--recipe", default="demo", show_default=True, help="Recipe whose filters are tried.")
+@click.option("--config", "file", type=click.Path(path_type=Path), help="YAML laid over the recipe.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change one value, as in filters.preset=web."
+)
+@click.option("--documents", type=click.IntRange(min=1), default=10_000, show_default=True, help="Documents to read.")
+@click.option(
+    "--examples", type=click.IntRange(min=0), default=2, show_default=True, help="Per step and side of a bound."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON line a step.")
+def try_filters(
+    path: Path,
+    recipe: str,
+    file: Path | None,
+    assignments: tuple[str, ...],
+    documents: int,
+    examples: int,
+    as_json: bool,
+) -> None:
+    """Show what a cascade would do to a sample: what goes, and the documents nearest to each bound."""
+    from flows import trying_filters
+    from flows.configuration import load_config
+
+    config = load_config(recipe, file, assignments).filters
+    num_documents, trials = trying_filters.try_filters(config, path, documents, examples)
+    told = "\n".join(json.dumps(trial._asdict(), ensure_ascii=False) for trial in trials)
+    click.echo(told if as_json else trying_filters.as_text(num_documents, trials))
 
 
 @main.command()
