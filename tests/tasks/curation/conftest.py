@@ -123,6 +123,7 @@ def _seal(folder: Path, kind: type[Artifact], documents: Documents) -> Artifact:
         summary=Summary(),
         sources=[],
         files=files,
+        engine="local",
         libraries={},
         created_at=datetime.now(UTC),
         seconds=0.0,
