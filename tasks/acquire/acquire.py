@@ -8,22 +8,30 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_contracts.errors import QuarantineLimitError, ReconciliationError, SourceError
-from data_contracts.files import FileEntry, digest_of, hash_file, write_whole
+from data_contracts.files import digest_of, hash_file
 from data_contracts.manifest import DataSource, Summary
-from data_contracts.rows import DOCUMENTS, PARQUET_OPTIONS, QUARANTINE, ROWS_PER_GROUP
+from data_contracts.rows import QUARANTINE, ROWS_PER_GROUP
 from tasks.acquire import local
 from tasks.acquire.config import HuggingFaceSource, LlmJpSource, LocalSource, SampleSource, SourceConfig
-from tasks.acquire.reading import ReadResult, SourceFile, read_file, sample_hashes
+from tasks.acquire.reading import SourceFile
+from tasks.acquire.selecting import Kept, RewriteJob, rewrite, select
+from tasks.acquire.shards import ChunkResult
+from tasks.acquire.sharing import read, share_out, whole_file
 from tasks.parallel import map_jobs
 from tasks.workspace import Workspace
 
 MAX_EXAMPLES = 5
+
+
+class Quarantine(NamedTuple):
+    """What the quarantine holds: how many rows of which reason, and the first few of them."""
+
+    reasons: Counter[str]
+    first: list[dict[str, Any]]
 
 
 def outside_digests(config: SourceConfig) -> dict[str, str]:
@@ -42,21 +50,20 @@ def acquire(config: SourceConfig, workspace: Workspace) -> Summary:
     Raises SourceError, QuarantineLimitError, ReconciliationError.
     """
     name, files, sources = _fetch(config, workspace)
-    results = _read_all(files, name, config, workspace)
-    kept, num_renamed, num_unsampled = _select(results, config, workspace)
-    quarantine = _write_quarantine(results, workspace)
+    chunks = _read_all(files, name, config, workspace)
+    kept, num_renamed, num_unsampled = _select(chunks, config, workspace)
+    quarantine = _write_quarantine(chunks, workspace)
     _write_sources(sources, config, files, workspace)
-    counts = _counts(results, kept, num_renamed, num_unsampled)
+    counts = _counts(chunks, files, kept, num_renamed, num_unsampled)
     _check(counts, quarantine, config, workspace)
-    reasons = Counter(row["reason"].split(":")[0] for row in quarantine)
     return Summary(
         counts=counts,
         proofs={
             "every_line_accounted_for": True,
             "files": [{"name": f.name, "sha256": f.sha256} for f in files],
-            "quarantine_reasons": dict(reasons.most_common()),
+            "quarantine_reasons": dict(quarantine.reasons.most_common()),
         },
-        examples=[_readable(row) for row in quarantine[:MAX_EXAMPLES]],
+        examples=[_readable(row) for row in quarantine.first],
         sources=sources,
     )
 
@@ -79,7 +86,9 @@ def _fetch(config: SourceConfig, workspace: Workspace) -> _Fetched:
         source = DataSource(name=config.name, licence=config.licence, attribution=config.attribution)
         files = local.find_files(config)
     else:
-        files, source = _huggingface(config)
+        from tasks.acquire import huggingface
+
+        files, source = huggingface.find(config, workspace)
     return _Fetched(source.name, files, [source])
 
 
@@ -100,55 +109,21 @@ def _generate_sample(config: SampleSource, workspace: Workspace) -> tuple[list[S
     return files, source
 
 
-def _huggingface(config: HuggingFaceSource) -> tuple[list[SourceFile], DataSource]:
-    folder = Path(config.dataset)
-    source = DataSource(
-        name=folder.name if folder.is_dir() else config.dataset,
-        url="" if folder.is_dir() else f"https://huggingface.co/datasets/{config.dataset}",
-        revision=config.revision or "",
-        licence=config.licence,
-        attribution=config.attribution,
-    )
-    name = f"{config.config_name or 'default'}/{config.dataset_split}"
-    split = "validation" if config.dataset_split.startswith("validation") else "train"
-    return [SourceFile(path=Path(config.dataset), name=name, split=split, reader="huggingface")], source
-
-
 def _read_all(
     files: list[SourceFile], source_name: str, config: SourceConfig, workspace: Workspace
-) -> list[ReadResult]:
-    """One result a file, in the order of `files`; files that an earlier attempt finished are not read again."""
-    results: dict[int, ReadResult] = {}
-    for index in range(len(files)):
-        done = workspace.scratch / f"read-{index:05d}.json"
-        if done.is_file():
-            results[index] = ReadResult.model_validate_json(done.read_text(encoding="utf-8"))
-    todo = [index for index in range(len(files)) if index not in results]
-    jobs = [_ReadJob(index, files[index], source_name, config, workspace.scratch) for index in todo]
-    num_bytes = sum(files[index].path.stat().st_size for index in todo if files[index].reader == "file")
-    for job, result in map_jobs(_read, jobs, runtime=workspace.runtime, num_bytes=num_bytes):
-        results[job.index] = result
-        workspace.progress(
-            len(results), len(files), unit="files", documents=sum(r.num_documents for r in results.values())
-        )
-    return [results[index] for index in range(len(files))]
+) -> list[ChunkResult]:
+    """What became of every chunk, in the order of `files`; shares that an earlier attempt finished are kept."""
+    jobs = share_out(files, source_name, config, workspace.scratch, workspace.runtime.workers)
+    results = {(job.index, job.share.part): result for job in jobs if (result := job.finished())}
+    todo = sorted((job for job in jobs if (job.index, job.share.part) not in results), key=lambda job: -job.num_bytes)
+    for job, result in map_jobs(read, todo, runtime=workspace.runtime, num_bytes=sum(job.num_bytes for job in todo)):
+        results[job.index, job.share.part] = result
+        num_documents = sum(chunk.num_documents for r in results.values() for chunk in r.chunks)
+        workspace.progress(len(results), len(jobs), unit="parts of files", documents=num_documents)
+    return [chunk for number in range(len(files)) for chunk in whole_file(number, files[number], results)]
 
 
-class _ReadJob(NamedTuple):
-    index: int
-    file: SourceFile
-    source_name: str
-    config: SourceConfig
-    scratch: Path
-
-
-def _read(job: _ReadJob) -> ReadResult:
-    result = read_file(job.file, job.index, job.source_name, job.config, job.scratch)
-    write_whole(job.scratch / f"read-{job.index:05d}.json", result.model_dump_json())
-    return result
-
-
-def _select(results: list[ReadResult], config: SourceConfig, workspace: Workspace) -> tuple[list[FileEntry], int, int]:
+def _select(chunks: list[ChunkResult], config: SourceConfig, workspace: Workspace) -> tuple[list[Kept], int, int]:
     """The shards after repeated ids were told apart and the draw was made; how many were renamed, how many not drawn.
 
     A shard that keeps all its rows as they are is linked, not written again; what was read stays whole in the scratch,
@@ -156,65 +131,39 @@ def _select(results: list[ReadResult], config: SourceConfig, workspace: Workspac
     """
     shutil.rmtree(workspace.path / "documents", ignore_errors=True)  # what a killed attempt may have selected
     (workspace.path / "documents").mkdir()
-    shards = [entry for result in results for entry in result.shards]
-    columns = [pq.read_table(workspace.scratch / e.name, columns=["id", "source"]) for e in shards]
-    ids, num_renamed = _distinct_ids(columns)
-    masks = _draw(ids, config)
-    kept = []
-    for entry, column, distinct, mask in zip(shards, columns, ids, masks, strict=True):
-        if mask.all() and distinct.equals(column["id"].combine_chunks()):
-            (workspace.path / entry.name).hardlink_to(workspace.scratch / entry.name)
-            workspace.add(entry)
-            kept.append(entry)
-        elif mask.any():
-            kept.append(_rewrite(workspace, entry, distinct, mask))
-    return kept, num_renamed, int(sum((~mask).sum() for mask in masks))
+    shards = [Kept(c.shard, c.num_documents, c.num_characters) for c in chunks if c.shard]
+    paths = [workspace.scratch / shard.entry.name for shard in shards]
+    selections = select(paths, config.max_documents, config.sample_seed)
+    kept, jobs = {}, []
+    for shard, selection in zip(shards, selections, strict=True):
+        if selection.mask.all() and not selection.new_ids:
+            (workspace.path / shard.entry.name).hardlink_to(workspace.scratch / shard.entry.name)
+            kept[shard.entry.name] = shard
+        elif selection.mask.any():
+            jobs.append(RewriteJob(workspace.scratch, workspace.path, shard.entry.name, selection))
+    for _, shard in map_jobs(rewrite, jobs, runtime=workspace.runtime, num_bytes=sum(s.entry.bytes for s in shards)):
+        kept[shard.entry.name] = shard
+    for shard in kept.values():
+        workspace.add(shard.entry)
+    num_renamed = sum(len(selection.new_ids) for selection in selections)
+    return list(kept.values()), num_renamed, int(sum((~selection.mask).sum() for selection in selections))
 
 
-def _distinct_ids(columns: list[pa.Table]) -> tuple[list[pa.Array], int]:
-    """Ids of each shard, a repeated one made distinct by its place; the first in file order keeps its id."""
-    everything = pa.chunked_array(
-        [c["id"].combine_chunks() for c in columns] or [pa.array([], pa.string())], pa.string()
-    )
-    if len(pc.unique(everything)) == len(everything):
-        return [c["id"].combine_chunks() for c in columns], 0
-    seen: set[str] = set()
-    renamed, result = 0, []
-    for column in columns:
-        ids = []
-        for identifier, place in zip(column["id"].to_pylist(), column["source"].to_pylist(), strict=True):
-            if identifier in seen:
-                identifier, renamed = f"{identifier}@{place}", renamed + 1
-            seen.add(identifier)
-            ids.append(identifier)
-        result.append(pa.array(ids, pa.string()))
-    return result, renamed
-
-
-def _draw(ids: list[pa.Array], config: SourceConfig) -> list[np.ndarray]:
-    """One boolean mask a shard: the `max_documents` ids with the smallest hashes over the whole source."""
-    total = sum(len(i) for i in ids)
-    if config.max_documents is None or total <= config.max_documents:
-        return [np.ones(len(i), dtype=bool) for i in ids]
-    hashes = [sample_hashes(i, config.sample_seed) for i in ids]
-    bound = np.partition(np.concatenate(hashes), config.max_documents - 1)[config.max_documents - 1]
-    return [h <= bound for h in hashes]
-
-
-def _rewrite(workspace: Workspace, entry: FileEntry, ids: pa.Array, mask: np.ndarray) -> FileEntry:
-    table = pq.read_table(workspace.scratch / entry.name)
-    table = table.set_column(0, DOCUMENTS.field("id"), ids).filter(pa.array(mask)).cast(DOCUMENTS)
-    with workspace.open(entry.name) as file, pq.ParquetWriter(file, DOCUMENTS, **PARQUET_OPTIONS) as writer:
-        writer.write_table(table, row_group_size=ROWS_PER_GROUP)
-    return file.entry(entry.name)
-
-
-def _write_quarantine(results: list[ReadResult], workspace: Workspace) -> list[dict[str, Any]]:
-    tables = [pq.read_table(workspace.scratch / r.quarantine) for r in results]
-    table = pa.concat_tables([QUARANTINE.empty_table(), *tables])
+def _write_quarantine(chunks: list[ChunkResult], workspace: Workspace) -> Quarantine:
+    """Joins the quarantines of the chunks, a few row groups in memory at a time."""
+    found = Quarantine(Counter(), [])
     with workspace.parquet("quarantine.parquet", QUARANTINE) as writer:
-        writer.write_table(table)
-    return table.to_pylist()
+        pending = QUARANTINE.empty_table()
+        for chunk in (c for c in chunks if c.quarantine):
+            table = pq.read_table(workspace.scratch / chunk.quarantine)
+            found.reasons.update(reason.split(":")[0] for reason in table["reason"].to_pylist())
+            found.first.extend(table.slice(0, MAX_EXAMPLES - len(found.first)).to_pylist())
+            pending = pa.concat_tables([pending, table])
+            if len(pending) >= ROWS_PER_GROUP:
+                writer.write_table(pending)
+                pending = QUARANTINE.empty_table()
+        writer.write_table(pending)
+    return found
 
 
 def _write_sources(
@@ -229,39 +178,38 @@ def _write_sources(
     workspace.write_bytes("sources.json", json.dumps(content, ensure_ascii=False, indent=1).encode())
 
 
-def _counts(results: list[ReadResult], kept: list[FileEntry], num_renamed: int, num_unsampled: int) -> dict[str, int]:
+def _counts(
+    chunks: list[ChunkResult], files: list[SourceFile], kept: list[Kept], num_renamed: int, num_unsampled: int
+) -> dict[str, int]:
     return {
-        "num_files": len(results),
-        "num_lines_in": sum(r.num_lines for r in results),
-        "num_blank_lines": sum(r.num_blank for r in results),
-        "num_documents_read": sum(r.num_documents for r in results),
-        "num_quarantined": sum(r.num_quarantined for r in results),
+        "num_files": len(files),
+        "num_lines_in": sum(c.num_lines for c in chunks),
+        "num_blank_lines": sum(c.num_blank for c in chunks),
+        "num_documents_read": sum(c.num_documents for c in chunks),
+        "num_quarantined": sum(c.num_quarantined for c in chunks),
         "num_documents_unsampled": num_unsampled,
         "num_ids_made_distinct": num_renamed,
         "num_shards": len(kept),
+        "num_documents_kept": sum(k.num_documents for k in kept),
+        "num_characters_kept": sum(k.num_characters for k in kept),
     }
 
 
-def _check(counts: dict[str, int], quarantine: list[Any], config: SourceConfig, workspace: Workspace) -> None:
-    """Adds what was really written to `counts` and compares: lines in = kept + not drawn + quarantined + blank."""
-    kept = characters = 0
-    for path in sorted((workspace.path / "documents").glob("*.parquet")):
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(columns=["text"]):
-                kept += len(batch)
-                characters += pc.sum(pc.utf8_length(batch.column(0))).as_py() or 0
-    counts["num_documents_kept"], counts["num_characters_kept"] = kept, characters
-    accounted = kept + counts["num_documents_unsampled"] + len(quarantine) + counts["num_blank_lines"]
-    if accounted != counts["num_lines_in"]:
+def _check(counts: dict[str, int], quarantine: Quarantine, config: SourceConfig, workspace: Workspace) -> None:
+    """Compares with what the files that were written hold: lines in = kept + not drawn + quarantined + blank."""
+    kept = sum(pq.read_metadata(path).num_rows for path in (workspace.path / "documents").glob("*.parquet"))
+    num_quarantined = pq.read_metadata(workspace.path / "quarantine.parquet").num_rows
+    accounted = kept + counts["num_documents_unsampled"] + num_quarantined + counts["num_blank_lines"]
+    if accounted != counts["num_lines_in"] or kept != counts["num_documents_kept"]:
         raise ReconciliationError(
             f"acquire: {counts['num_lines_in']} lines read, {accounted} accounted for; expected equal numbers",
             hint="this is a fault of tsuzuki; delete the store's .partial folder, run again, and report it",
         )
-    share = len(quarantine) / max(1, counts["num_lines_in"])
+    share = num_quarantined / max(1, counts["num_lines_in"])
     if share > config.max_quarantined_share:
-        first = quarantine[0]
+        first = quarantine.first[0]
         raise QuarantineLimitError(
-            f"acquire: {len(quarantine)} of {counts['num_lines_in']} lines are unreadable ({share:.2%}), expected at "
+            f"acquire: {num_quarantined} of {counts['num_lines_in']} lines are unreadable ({share:.2%}), expected at "
             f"most {config.max_quarantined_share:.2%}; "
             f"the first: {first['file']} line {first['line']}: {first['reason']}",
             hint="repair the source, or raise `source.max_quarantined_share` if those lines may be lost",

@@ -33,6 +33,17 @@ class Source(BaseModel):
     )
     text_field: str = Field(default="text", description="Field of a record that holds its text.")
     id_field: str = Field(default="id", description="Field of a record, or of its `meta`, that holds its id.")
+    max_line_bytes: int = Field(
+        default=256 << 20,
+        ge=4096,
+        description="A longer line goes to quarantine with its first 4,096 bytes, and is never in memory whole.",
+    )
+    max_uncompressed_bytes: int = Field(
+        default=64 << 30,
+        ge=1,
+        description="A compressed file that unpacks to more stops the stage; a guard against decompression bombs.",
+        json_schema_extra=NOT_IDENTITY,
+    )
 
 
 class SampleSource(Source):
@@ -48,6 +59,11 @@ class LocalSource(Source):
 
     kind: Literal["local"] = "local"
     path: Path = Field(description="File, glob or folder.", json_schema_extra=NOT_IDENTITY)
+    allow_outside_symlinks: bool = Field(
+        default=False,
+        description="Follow symbolic links that lead out of the folder; otherwise such a link is refused.",
+        json_schema_extra=NOT_IDENTITY,
+    )
     name: str = Field(default="local", description="Name of the data set, for ledgers and the model card.")
     licence: str = Field(default="unknown", description="Licence of the data, for the model card.")
     attribution: str = Field(default="", description="Attribution line that the licence asks for.")
