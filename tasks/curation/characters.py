@@ -9,7 +9,7 @@ import numba
 import numpy as np
 import pyarrow as pa
 
-SPACE, HIRAGANA, SYMBOL = 1, 2, 4
+SPACE, HIRAGANA, SYMBOL, KATAKANA, KANJI, LATIN = 1, 2, 4, 8, 16, 32
 NUM_CODE_POINTS = 0x110000
 ASSIGNED_END = 0x40000
 """No character of a script is beyond plane 3; plane 14 holds tags and selectors, planes 15 and 16 private use."""
@@ -19,6 +19,17 @@ EXTRA_SYMBOLS = "#*@\\※†‡•\u200d\ufe0e\ufe0f\u20e3"
 
 PROSE_SYMBOLS = "\uff5e\u309b\u309c"
 """Characters of category S that Japanese prose uses as letters and dashes: full-width tilde, spaced voicing marks."""
+
+KATAKANA_RANGES = "30A1-30FA 30FC-30FF 31F0-31FF FF66-FF9F 1B000 1B120-1B122 1B155 1B164-1B167"
+"""Letters, the long vowel mark, iteration marks, small letters for Ainu, half-width forms and their voicing marks."""
+
+KANJI_RANGES = "3005-3007 303B 3400-4DBF 4E00-9FFF F900-FAFF 20000-3FFFD"
+"""Iteration marks, closing mark and zero, unified ideographs, compatibility ideographs, the ideographic planes."""
+
+LATIN_RANGES = (
+    "41-5A 61-7A C0-D6 D8-F6 F8-2AF 1E00-1EFF 2C60-2C7F A722-A787 A78B-A7FF AB30-AB5A FB00-FB06 FF21-FF3A FF41-FF5A"
+)
+"""Letters with and without diacritics, phonetic letters, ligatures, full-width forms; no digits."""
 
 
 def text_buffers(texts: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +59,17 @@ def character_classes() -> np.ndarray:
     table[[ord(c) for c in EXTRA_SYMBOLS]] = SYMBOL
     table[[ord(c) for c in PROSE_SYMBOLS]] = 0
     table[0x3040:0x30A0] = HIRAGANA
+    mark(table, KATAKANA_RANGES, KATAKANA)
+    mark(table, KANJI_RANGES, KANJI)
+    mark(table, LATIN_RANGES, LATIN)
     return table
+
+
+def mark(table: np.ndarray, ranges: str, bit: int) -> None:
+    """Sets a bit at the code points of `ranges`: hexadecimal, `FIRST-LAST` or `ONE`, with spaces in between."""
+    for piece in ranges.split():
+        first, _, last = piece.partition("-")
+        table[int(first, 16) : int(last or first, 16) + 1] |= bit
 
 
 @numba.njit(cache=True, nogil=True, inline="always")

@@ -1,4 +1,4 @@
-"""How much of a document repeats what stood in it before: character n-grams and whole lines."""
+"""How much of a document repeats what stood in it before: character n-grams, whole lines and paragraphs."""
 
 from __future__ import annotations
 
@@ -25,6 +25,24 @@ def repeated_ngram_share(texts: pa.Array, ngram: int, window: int) -> np.ndarray
 def repeated_line_share(texts: pa.Array) -> np.ndarray:
     """(documents,) float64: of the bytes in lines that are not blank, the share in lines that occurred before."""
     return _repeated_line_share(*text_buffers(texts))
+
+
+def repeated_paragraph_share(texts: pa.Array) -> np.ndarray:
+    """(documents,) float64: of the non-space characters, the share in paragraphs that occurred before.
+
+    A paragraph is a run of lines that are not blank; paragraphs are compared without white space, by 64-bit hashes.
+    """
+    data, bounds = text_buffers(texts)
+    return _repeated_paragraph_share(data, bounds, character_classes())
+
+
+def top_ngram_share(texts: pa.Array, ngram: int, window: int) -> np.ndarray:
+    """(documents,) float64: of the non-space characters, the share that the most frequent n-gram of a window covers.
+
+    ngram, window: in characters. Occurrences that overlap count once; an n-gram that occurs once covers nothing.
+    """
+    data, bounds = text_buffers(texts)
+    return _top_ngram_share(data, bounds, character_classes(), ngram, max(window, ngram))
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -125,3 +143,96 @@ def _line_share(data, start, end, table, stamps, stamp):
                 repeated += last - first
         start = stop + 1
     return repeated / total if total else 0.0
+
+
+@numba.njit(cache=True, nogil=True)
+def _repeated_paragraph_share(data, bounds, classes):
+    shares = np.zeros(len(bounds) - 1, dtype=np.float64)
+    table, stamps = np.zeros(64, np.uint64), np.zeros(64, np.int64)
+    for document in range(len(shares)):
+        start, end = bounds[document], bounds[document + 1]
+        most = 1
+        for position in range(start, end):
+            most += data[position] == 10
+        if 2 * most > len(table):
+            size = _table_size(most)
+            table, stamps = np.zeros(size, np.uint64), np.zeros(size, np.int64)
+        shares[document] = _paragraph_share(data, start, end, classes, table, stamps, document + 1)
+    return shares
+
+
+@numba.njit(cache=True, nogil=True)
+def _paragraph_share(data, position, end, classes, table, stamps, stamp):
+    total, repeated = 0, 0
+    count, value, line_is_blank = 0, np.uint64(0), True
+    while position < end:
+        code, position = decode(data, position)
+        if (classes[code] & SPACE) == 0:
+            value = value * BASE + np.uint64(code + 1)
+            count += 1
+            total += 1
+            line_is_blank = False
+        ends = position == end or (code == 10 and line_is_blank)
+        if code == 10:
+            line_is_blank = True
+        if ends and count:
+            if _add(table, stamps, stamp, value):
+                repeated += count
+            count, value = 0, np.uint64(0)
+    return repeated / total if total else 0.0
+
+
+@numba.njit(cache=True, nogil=True)
+def _top_ngram_share(data, bounds, classes, ngram, window):
+    shares = np.zeros(len(bounds) - 1, dtype=np.float64)
+    codes = np.zeros(window, np.int64)
+    table, stamp = np.zeros((_table_size(1), 4), np.int64), 0
+    for document in range(len(shares)):
+        position, end = bounds[document], bounds[document + 1]
+        size = _table_size(min(window, end - position))
+        if size > len(table):
+            table = np.zeros((size, 4), np.int64)
+        covered, total = 0, 0
+        while position < end:
+            count = 0
+            while position < end and count < window:
+                code, position = decode(data, position)
+                if (classes[code] & SPACE) == 0:
+                    codes[count] = code + 1
+                    count += 1
+            stamp += 1
+            total += count
+            covered += ngram * _top_count(codes[:count], ngram, table, stamp)
+        if total:
+            shares[document] = covered / total
+    return shares
+
+
+@numba.njit(cache=True, nogil=True)
+def _top_count(codes, ngram, table, stamp):
+    """Occurrences of the most frequent n-gram, none of which overlap; 0 if none occurs twice.
+
+    A row of `table` holds the stamp that marks it as used, a hash, its occurrences, and where the next one may start.
+    """
+    mask = _table_size(len(codes)) - 1
+    last_power, value, best = np.uint64(1), np.uint64(0), 1
+    for _ in range(ngram):
+        last_power *= BASE
+    for index in range(len(codes)):
+        value = value * BASE + np.uint64(codes[index])
+        if index >= ngram:
+            value -= np.uint64(codes[index - ngram]) * last_power
+        start = index - ngram + 1
+        if start < 0:
+            continue
+        slot = np.int64(_mixed(value) & np.uint64(mask))
+        while table[slot, 0] == stamp and table[slot, 1] != np.int64(value):
+            slot = (slot + 1) & mask
+        row = table[slot]
+        if row[0] != stamp:
+            row[0], row[1], row[2], row[3] = stamp, np.int64(value), 1, start + ngram
+        elif start >= row[3]:
+            row[2] += 1
+            row[3] = start + ngram
+            best = max(best, row[2])
+    return best if best > 1 else 0

@@ -6,15 +6,43 @@ from typing import Annotated
 
 from pydantic import Field
 
+from tasks.curation.filters.compression_ratio import CompressionRatio
 from tasks.curation.filters.duplicate_lines import DuplicateLines
+from tasks.curation.filters.duplicate_paragraphs import DuplicateParagraphs
+from tasks.curation.filters.ellipsis_lines import EllipsisLines
+from tasks.curation.filters.emoji_ratio import EmojiRatio
 from tasks.curation.filters.hiragana_ratio import HiraganaRatio
+from tasks.curation.filters.kanji_ratio import KanjiRatio
+from tasks.curation.filters.katakana_ratio import KatakanaRatio
 from tasks.curation.filters.language import Language
+from tasks.curation.filters.latin_ratio import LatinRatio
 from tasks.curation.filters.length import Length
+from tasks.curation.filters.list_ratio import ListRatio
 from tasks.curation.filters.repetition import Repetition
+from tasks.curation.filters.sentence_end_ratio import SentenceEndRatio
 from tasks.curation.filters.symbol_ratio import SymbolRatio
+from tasks.curation.filters.top_ngram import TopNgram
+from tasks.curation.filters.url_density import UrlDensity
 
 FilterSpec = Annotated[
-    Length | SymbolRatio | Language | HiraganaRatio | Repetition | DuplicateLines, Field(discriminator="filter")
+    Length
+    | SymbolRatio
+    | Language
+    | HiraganaRatio
+    | Repetition
+    | DuplicateLines
+    | CompressionRatio
+    | DuplicateParagraphs
+    | EllipsisLines
+    | EmojiRatio
+    | KanjiRatio
+    | KatakanaRatio
+    | LatinRatio
+    | ListRatio
+    | SentenceEndRatio
+    | TopNgram
+    | UrlDensity,
+    Field(discriminator="filter"),
 ]
 
 
