@@ -6,8 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from command_line import MICRO, ROOT, Tsuzuki
+
+# The first call of a kernel compiles it, which says nothing of the case at hand.
+settings.register_profile("tsuzuki", deadline=None)
+settings.load_profile("tsuzuki")
 
 CORPUS = ROOT.parent / "shared" / "corpus"
 

@@ -61,7 +61,7 @@ def fold(texts: pa.Array | pa.ChunkedArray) -> Folded:
 def folding_table() -> np.ndarray:
     """(0x110000,) int32: what each code point folds to, DROPPED, or COMPLEX where its neighbours matter."""
     table = np.full(NUM_CODE_POINTS, COMPLEX, dtype=np.int32)
-    seconds = _composition_seconds()
+    seconds = composition_seconds()
     for code in range(ASSIGNED_END):
         table[code] = _folded_code(chr(code), seconds)
     return table
@@ -79,7 +79,8 @@ def _folded_code(character: str, seconds: frozenset[str]) -> int:
     return DROPPED if lowered.isspace() else ord(lowered)
 
 
-def _composition_seconds() -> frozenset[str]:
+@cache
+def composition_seconds() -> frozenset[str]:
     """Characters that may melt into the one before them under NFC."""
     seconds = {chr(code) for code in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))}
     for code in range(ASSIGNED_END):

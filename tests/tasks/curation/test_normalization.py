@@ -34,6 +34,16 @@ def test_cleaning_twice_is_cleaning_once(text: str, config: NormalizationConfig)
     assert normalize_text(once, config) == once
 
 
+@given(
+    st.lists(st.lists(PIECES | st.characters(exclude_categories=["Cs"])).map("".join)),
+    st.sampled_from([DEFAULT, NOTHING, NormalizationConfig(unicode_form="NFKC", max_blank_lines=0)]),
+)
+def test_a_batch_is_cleaned_as_each_of_its_texts(texts: list[str], config: NormalizationConfig) -> None:
+    cleaned, changed = normalize_texts(pa.array(["", *texts], pa.string()).slice(1), config)
+    assert cleaned.to_pylist() == [normalize_text(text, config) for text in texts]
+    assert changed.tolist() == [a != b for a, b in zip(texts, cleaned.to_pylist(), strict=True)]
+
+
 @given(st.text())
 def test_text_passes_unchanged_when_everything_is_off(text: str) -> None:
     assert normalize_text(text, NOTHING) == text
