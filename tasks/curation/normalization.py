@@ -69,12 +69,12 @@ def _meanings(config: NormalizationConfig) -> np.ndarray:
     """(0x110000,) uint8: what each code point can mean; SUSPECT where any step could change it or its neighbours."""
     table = np.full(NUM_CODE_POINTS, SUSPECT, dtype=np.uint8)
     table[:ASSIGNED_END] = PLAIN
-    form, seconds = config.unicode_form, composition_seconds()
-    for code in range(ASSIGNED_END if form != "none" else 0):
-        character = chr(code)
-        if unicodedata.normalize(form, character) != character or unicodedata.combining(character):
-            table[code] = SUSPECT
-    table[[ord(second) for second in seconds if form != "none"]] = SUSPECT
+    if (form := config.unicode_form) != "none":
+        for code in range(ASSIGNED_END):
+            character = chr(code)
+            if unicodedata.normalize(form, character) != character or unicodedata.combining(character):
+                table[code] = SUSPECT
+        table[[ord(second) for second in composition_seconds()]] = SUSPECT
     matched = [(config.unify_line_ends, LINE_ENDS), (config.remove_control_characters, CONTROL)]
     for wanted, pattern in [*matched, (config.remove_invisible, INVISIBLE)]:
         if wanted:
