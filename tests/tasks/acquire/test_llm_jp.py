@@ -1,198 +1,145 @@
-"""LLM-JP download against a GitLab of our own on loopback: LFS pointers, resume, and a server that lies."""
+"""LLM-JP download against a GitLab of our own on loopback: what is fetched, from where, under which licence."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import json
-import threading
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, unquote, urlparse
+import logging
 
 import pyarrow.parquet as pq
 import pytest
-from pydantic import SecretStr
+from downloads import fetch_corpus, fetched, source
+from gitlab_server import COMMIT, WIKI, GitLabServer, redirect, sha256_of, shard, status
+from pydantic import ValidationError
 
 from data_contracts.artifacts import RawCorpus
-from data_contracts.errors import SourceError, TransientSourceError
-from tasks.acquire.config import LlmJpSource
-from tasks.runtime import Runtime
+from data_contracts.errors import SourceError
+from tasks.acquire.config import CorpusFolder, LlmJpSource
+from tasks.acquire.corpus_licences import licence_of
+from tasks.runtime import Runtime, identity
 from tasks.stage import Request
 from tasks.stages import ACQUIRE
 from tasks.store import Store
 
-COMMIT = "e928f19330f5271b29f382fe5a01245dec7d57c2"
-
-
-def shard(*numbers: int) -> bytes:
-    lines = [json.dumps({"text": f"本文{n}", "meta": {"id": str(n), "title": "", "url": ""}}) for n in numbers]
-    return gzip.compress("\n".join(lines).encode(), mtime=0)
-
-
-@dataclass
-class GitLab:
-    """A GitLab project with LFS files; `fault` says how it misbehaves."""
-
-    files: dict[str, bytes]
-    fault: str = ""
-    requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
-
-    def start(self) -> ThreadingHTTPServer:
-        gitlab = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *arguments) -> None:
-                pass
-
-            def do_GET(self) -> None:
-                gitlab.answer(self)
-
-            def do_POST(self) -> None:
-                gitlab.batch(self)
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{server.server_address[1]}"
-        return server
-
-    def answer(self, http: BaseHTTPRequestHandler) -> None:
-        url = urlparse(http.path)
-        path, query = unquote(url.path), parse_qs(url.query)
-        self.requests.append(("GET", http.path, dict(http.headers)))
-        if self.fault.isdigit():
-            return self.send(http, int(self.fault), b"{}")
-        if "/repository/commits/" in path:
-            return self.send(http, 200, json.dumps({"id": COMMIT}).encode())
-        if path.endswith("/repository/tree"):
-            return self.tree(http, int(query["page"][0]))
-        if "/repository/files/" in path:
-            content = self.files[path.split("/repository/files/")[1].removesuffix("/raw")]
-            oid = hashlib.sha256(content).hexdigest()
-            pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(content)}\n"
-            return self.send(http, 200, b"<html>sign in" if self.fault == "login page" else pointer.encode())
-        return self.object(http, path.rsplit("/", 1)[1])
-
-    def tree(self, http: BaseHTTPRequestHandler, page: int) -> None:
-        names = sorted(self.files)
-        if self.fault == "path traversal":
-            names = ["ja/ja_wiki/../../../etc/train_0.jsonl.gz"]
-        entry = {"type": "blob", "path": names[page - 1]}
-        headers = {"x-next-page": str(page + 1) if page < len(names) else ""}
-        self.send(http, 200, json.dumps([entry]).encode(), headers)
-
-    def batch(self, http: BaseHTTPRequestHandler) -> None:
-        body = json.loads(http.rfile.read(int(http.headers["Content-Length"])))
-        self.requests.append(("POST", http.path, dict(http.headers)))
-        oid = body["objects"][0]["oid"]
-        answer = {
-            "oid": oid,
-            "actions": {"download": {"href": f"{self.url.replace('127.0.0.1', 'localhost')}/o/{oid}"}},
-        }
-        self.send(http, 200, json.dumps({"objects": [answer]}).encode())
-
-    def object(self, http: BaseHTTPRequestHandler, oid: str) -> None:
-        content = next(c for c in self.files.values() if hashlib.sha256(c).hexdigest() == oid)
-        start = int(http.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
-        if self.fault == "ignores range":
-            start = 0
-        if self.fault == "flipped byte":
-            content = content[:-1] + bytes([content[-1] ^ 1])
-        if self.fault == "endless":
-            content += b"x" * 10_000_000
-        body = content[start:]
-        http.send_response(206 if start else 200)
-        http.send_header("Content-Length", str(len(body)))
-        http.end_headers()
-        http.wfile.write(body[: len(body) // 2] if self.fault == "half" else body)
-        http.close_connection = True
-
-    def send(self, http: BaseHTTPRequestHandler, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-        http.send_response(code)
-        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
-            http.send_header(name, value)
-        http.end_headers()
-        http.wfile.write(body)
+FILES = {f"{WIKI}/train_0.jsonl.gz": shard(0, 1), f"{WIKI}/validation_0.jsonl.gz": shard(2)}
+KAKEN = {"ja/kaken/train_0.jsonl.gz": shard(3), "ja/kaken/README.md": b"not read"}
 
 
 @pytest.fixture
 def gitlab():
-    project = GitLab({"ja/ja_wiki/train_0.jsonl.gz": shard(0, 1), "ja/ja_wiki/validation_0.jsonl.gz": shard(2)})
-    server = project.start()
-    yield project
-    server.shutdown()
-    server.server_close()
-
-
-def acquire(gitlab: GitLab, store, token: str | None = None) -> RawCorpus:
-    runtime = Runtime(store=store, gitlab_token=SecretStr(token) if token else None)
-    request = Request.of(ACQUIRE, LlmJpSource(base_url=gitlab.url), {})
-    return RawCorpus.open(Store(store).build(request, runtime).path)
+    with GitLabServer(FILES | KAKEN) as server:
+        yield server
 
 
 def test_every_file_is_proved_by_its_pointer_and_read(gitlab, tmp_path):
-    corpus = acquire(gitlab, tmp_path)
-    assert [row["id"] for s in corpus.shards() for row in pq.read_table(s).to_pylist()] == ["0", "1", "2"]
+    config = source(gitlab.url, folders=(CorpusFolder(path=WIKI), CorpusFolder(path="ja/kaken", licence="CC0-1.0")))
+    built = Store(tmp_path).build(Request.of(ACQUIRE, config, {}), Runtime(store=tmp_path))
+    corpus = RawCorpus.open(built.path)
+    rows = [row for shard in corpus.shards() for row in pq.read_table(shard).to_pylist()]
+    assert {row["id"]: row["source"] for row in rows} == {
+        "0": f"datasets/llm-jp-corpus-v3/{WIKI}/train_0.jsonl.gz:1",
+        "1": f"datasets/llm-jp-corpus-v3/{WIKI}/train_0.jsonl.gz:2",
+        "2": f"datasets/llm-jp-corpus-v3/{WIKI}/validation_0.jsonl.gz:1",
+        "3": "datasets/llm-jp-corpus-v3/ja/kaken/train_0.jsonl.gz:1",
+    }
     assert len(corpus.shards("validation")) == 1
-    source = corpus.manifest.sources[0]
-    assert (source.revision, source.licence) == (COMMIT, "CC-BY-SA-4.0")
-    assert [f["sha256"] for f in corpus.manifest.summary.proofs["files"]] == [
-        hashlib.sha256(content).hexdigest() for _, content in sorted(gitlab.files.items())
+    assert [(s.name, s.revision, s.licence) for s in corpus.manifest.sources] == [
+        (f"datasets/llm-jp-corpus-v3/{WIKI}", COMMIT, "CC-BY-SA-4.0"),
+        ("datasets/llm-jp-corpus-v3/ja/kaken", COMMIT, "CC0-1.0"),
+    ]
+    recorded = json.loads((built.path / "sources.json").read_text(encoding="utf-8"))
+    assert [s["licence"] for s in recorded["sources"]] == ["CC-BY-SA-4.0", "CC0-1.0"]
+    assert [f["sha256"] for f in recorded["files"]] == [
+        sha256_of(content) for name, content in (FILES | KAKEN).items() if name.endswith(".gz")
     ]
 
 
+def test_a_branch_is_resolved_to_its_commit_and_a_commit_is_not_asked_for(gitlab, tmp_path):
+    fetch_corpus(tmp_path / "pinned", gitlab.url)
+    assert "commits" not in gitlab.kinds()
+    _, sources = fetch_corpus(tmp_path / "branch", gitlab.url, revision="main")
+    assert sources[0].revision == COMMIT and COMMIT in sources[0].url
+
+
+def test_what_was_fetched_depends_neither_on_the_mirror_nor_on_the_order_of_arrival(gitlab, tmp_path):
+    one = fetch_corpus(tmp_path / "a", gitlab.url)
+    with GitLabServer(FILES) as mirror:
+        other = fetch_corpus(tmp_path / "b", mirror.url + "/", transfer={"max_connections": 1})
+    assert one[1] == other[1]
+    assert [(f.name, f.sha256, f.split) for f in one[0]] == [(f.name, f.sha256, f.split) for f in other[0]]
+    assert identity(source(gitlab.url)) == identity(LlmJpSource())
+
+
+def test_equal_content_under_two_names_is_fetched_once(tmp_path):
+    with GitLabServer({f"{WIKI}/train_{n}.jsonl.gz": shard(7) for n in range(3)}) as gitlab:
+        files, _ = fetch_corpus(tmp_path, gitlab.url)
+        assert len(files) == 3 and gitlab.kinds().count("object") == 1
+
+
+def test_the_known_licence_of_a_folder_goes_to_the_folders_below_it_and_none_is_made_up():
+    assert licence_of("ja/ja_wiki").licence == "CC-BY-SA-4.0"
+    assert licence_of("ja/ja_cc/level2").licence == "Common Crawl terms of use"
+    assert licence_of("ja/ja_wiki_of_another_kind").licence.startswith("unknown")
+
+
 @pytest.mark.parametrize(
-    ("fault", "message"),
+    ("folders", "message"),
     [
-        ("404", "HTTP 404"),
-        ("403", "HTTP 403(.|\n)*GITLAB_TOKEN"),
-        ("503", "HTTP 503"),
-        ("half", "ended after|RemoteProtocolError"),
-        ("flipped byte", "sha256"),
-        ("endless", "expected .* bytes"),
-        ("login page", "expected a Git LFS pointer"),
-        ("path traversal", "outside of"),
+        (["ja/../../etc"], "relative to the project"),
+        (["/ja/ja_wiki"], "relative to the project"),
+        (["ja\\ja_wiki"], "relative to the project"),
+        (["ja/ja_wiki", "ja/ja_wiki"], "ja/ja_wiki is in ja/ja_wiki"),
+        (["ja/ja_cc", "ja/ja_cc/level0"], "ja/ja_cc/level0 is in ja/ja_cc"),
+        ([], "at least 1"),
     ],
 )
-def test_a_failing_or_lying_server_gets_a_clear_error_and_leaves_no_file(gitlab, tmp_path, fault, message):
-    gitlab.fault = fault
-    with pytest.raises(SourceError, match=message):
-        acquire(gitlab, tmp_path)
-    assert not [p for p in (tmp_path / ".downloads").glob("*") if p.suffix != ".part"]
-    assert not list(tmp_path.glob("acquire/*"))
-    gitlab.fault = ""
-    assert len(acquire(gitlab, tmp_path).shards()) == 2
+def test_folders_that_are_none_or_overlap_are_refused(folders, message):
+    with pytest.raises(ValidationError, match=message):
+        LlmJpSource(folders=tuple(CorpusFolder.model_validate({"path": path}) for path in folders))
 
 
-def test_only_faults_that_may_pass_are_retryable(gitlab, tmp_path):
-    for fault, kind in (("503", True), ("429", True), ("404", False), ("403", False)):
-        gitlab.fault = fault
-        with pytest.raises(SourceError) as error:
-            acquire(gitlab, tmp_path)
-        assert isinstance(error.value, TransientSourceError) is kind
+def test_a_secret_in_the_address_is_refused():
+    with pytest.raises(ValidationError, match="base_url"):
+        LlmJpSource(base_url="https://user:password@example.org")
 
 
-@pytest.mark.parametrize("fault", ["", "ignores range"])
-def test_a_half_fetched_file_is_continued(gitlab, tmp_path, fault):
-    gitlab.fault = "half"
-    with pytest.raises(TransientSourceError):
-        acquire(gitlab, tmp_path)
-    assert list((tmp_path / ".downloads").glob("*.part"))
-    gitlab.fault = fault
-    gitlab.requests.clear()
-    acquire(gitlab, tmp_path)
-    assert any("Range" in headers for _, _, headers in gitlab.requests)
+def test_the_token_goes_to_the_project_and_to_no_other_host_not_even_after_a_redirect(gitlab, tmp_path):
+    gitlab.object_url = gitlab.url  # an object that lies on the home server, which sends us on to another host
+    gitlab.faults["object"] = lambda server, http: http.headers["Host"].startswith("127") and redirect(
+        lambda http: f"http://localhost:{gitlab.port}{http.path}?signature=hidden"
+    )(server, http)
+    fetch_corpus(tmp_path, gitlab.url, token="glpat-secret")
+    home = [seen for seen in gitlab.requests if seen.headers["Host"].startswith("127")]
+    away = [seen for seen in gitlab.requests if not seen.headers["Host"].startswith("127")]
+    assert {seen.kind for seen in home} == {"tree", "files", "batch", "object"} and away
+    assert all(seen.headers.get("PRIVATE-TOKEN") == "glpat-secret" for seen in home)
+    assert all("Authorization" in seen.headers for seen in home if seen.kind == "batch")
+    for seen in away:
+        assert not {"PRIVATE-TOKEN", "Authorization", "X-Signature"} & set(seen.headers), seen
 
 
-def test_a_finished_file_is_not_fetched_again(gitlab, tmp_path):
-    corpus = acquire(gitlab, tmp_path)
-    Store(tmp_path).discard(corpus.path)
-    gitlab.requests.clear()
-    acquire(gitlab, tmp_path)
-    assert not [path for _, path, _ in gitlab.requests if path.startswith("/o/")]
+def test_neither_token_nor_signature_is_told_in_errors_or_logs(gitlab, tmp_path, caplog):
+    logging.getLogger().setLevel(logging.DEBUG)
+    gitlab.faults["batch"] = redirect(f"http://localhost:{gitlab.port}/gone?signature=hidden", 307)
+    gitlab.faults["object"] = status(403)
+    with pytest.raises(SourceError, match="HTTP 403") as error:
+        fetch_corpus(tmp_path, gitlab.url, token="glpat-secret")
+    told = str(error.value) + repr(error.value) + caplog.text
+    assert "glpat-secret" not in told and "hidden" not in told and "GITLAB_TOKEN" in told
 
 
-def test_the_token_is_sent_to_the_project_and_to_no_other_host(gitlab, tmp_path):
-    acquire(gitlab, tmp_path, token="secret")
-    for _, path, headers in gitlab.requests:
-        assert ("PRIVATE-TOKEN" in headers) == (not path.startswith("/o/")), path
+def test_a_token_does_not_travel_unencrypted(tmp_path):
+    with pytest.raises(SourceError, match="unencrypted(.|\n)*GITLAB_TOKEN"):
+        fetch_corpus(tmp_path, "http://mirror.invalid", token="glpat-secret")
+    assert not fetched(tmp_path)
+
+
+def test_progress_is_told_from_one_thread_and_ends_at_the_total(gitlab, tmp_path):
+    gitlab.piece_seconds = 0.7
+    told = []
+    fetch_corpus(
+        tmp_path, gitlab.url, progress=lambda done, total, unit, **figures: told.append((done, total, unit, figures))
+    )
+    size = sum(len(content) for content in FILES.values())
+    assert told[0] == (2, 2, "pointers", {"folder": WIKI})
+    assert told[-1][:3] == (size, size, "bytes")
+    assert told[-1][3]["bytes_per_second"] > 0 and told[-1][3]["seconds_left"] == 0
