@@ -44,7 +44,8 @@ def normalize_text(text: str, config: NormalizationConfig) -> str:
 
 def normalize_texts(texts: pa.Array, config: NormalizationConfig) -> tuple[pa.Array, np.ndarray]:
     """The cleaned texts and (documents,) bool, whether each was changed."""
-    suspects = np.flatnonzero(_suspects(*text_buffers(texts), _meanings(config), *_layout(config)))
+    meanings = _meanings(config)  # pyright: ignore[reportArgumentType] - a frozen model has a hash
+    suspects = np.flatnonzero(_suspects(*text_buffers(texts), meanings, *_layout(config)))
     changed = np.zeros(len(texts), dtype=bool)
     if not len(suspects):
         return texts, changed
