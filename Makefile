@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 STORE ?= tsuzuki-store
 
-.PHONY: demo test check format schemas clean
+.PHONY: demo test bench check format schemas clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
@@ -24,6 +24,21 @@ demo: $(VENV)/.ready  ## the whole pipeline on the bundled sample: offline, on t
 test: $(VENV)/.ready  ## every test that can run here
 	$(BIN)/python -m pytest
 
+BENCH_RUNS ?= 3
+PEER := .venv-bench/bin/python
+
+bench: $(VENV)/.ready .venv-bench/.ready  ## our speed against the peers', side by side, medians of BENCH_RUNS
+	$(BIN)/python tests/benchmarks/dedup.py --runs $(BENCH_RUNS) --peer-python $(PEER)
+	$(BIN)/python tests/benchmarks/filter_cascade.py --runs $(BENCH_RUNS) --peer-python $(PEER)
+	$(BIN)/python tests/benchmarks/binarize.py --runs $(BENCH_RUNS)
+	$(BIN)/python tests/benchmarks/half.py
+
+.venv-bench/.ready: tests/benchmarks/peers/constraints.txt
+	$(PYTHON) -m venv .venv-bench
+	$(PEER) -m pip install -q torch==2.13.0 -c $<
+	$(PEER) -m pip install -q 'nemo-curator[text_cpu]' datasketch gaoya -c $<
+	@touch $@
+
 check: $(VENV)/.ready  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -38,4 +53,4 @@ schemas: $(VENV)/.ready  ## write data_contracts/schemas/*.json anew
 	$(BIN)/python -m data_contracts.schemas
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) .venv-bench build *.egg-info
