@@ -103,11 +103,11 @@ def _named_failures(dataset: str) -> Iterator[None]:
     """What `datasets` raises, as errors of ours that name the data set."""
     import httpx
     from datasets.exceptions import DatasetsError
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         yield
-    except (FileNotFoundError, GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+    except (FileNotFoundError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise SourceError(
             f"`{dataset}`: {_first_line(error)}; expected a data set of the hub or a folder that holds one",
             hint="check `source.dataset` and `source.revision`; a private or gated one needs HF_TOKEN",

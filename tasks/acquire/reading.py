@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
+from isal.igzip_lib import IsalError
 from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.errors import SourceError
@@ -101,7 +102,7 @@ def _named_failures(lines: Iterable[Lines], source: SourceFile) -> Iterator[Line
     """The same lines; damage that a decompressor reports becomes a SourceError that names the file."""
     try:
         yield from lines
-    except (OSError, EOFError, zlib.error, pa.ArrowInvalid) as error:
+    except (OSError, EOFError, zlib.error, IsalError, pa.ArrowInvalid) as error:
         raise SourceError(
             f"`{source.path}`: {type(error).__name__}: {error}; expected a whole {'/'.join(SUFFIXES)} file",
             hint="fetch or export the file again; it is damaged or cut short",

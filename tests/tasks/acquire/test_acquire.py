@@ -185,14 +185,3 @@ def test_the_real_corpus_is_read_whole(tmp_path, corpus):
     counts = acquire(tmp_path / "s", path=corpus, workers=2).manifest.summary.counts
     assert counts["num_documents_kept"] == 3725 + 37
     assert counts["num_quarantined"] == 0
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_hugging_face_data_set_folder_is_read_by_datasets(tmp_path):
-    folder = tmp_path / "news"
-    folder.mkdir()
-    lines = '{"id": "a", "text": "雨", "topic": "x"}\n{"id": "b", "text": "雪"}\n'
-    (folder / "train.jsonl").write_text(lines, encoding="utf-8")
-    corpus = acquire(tmp_path / "s", kind="huggingface", dataset=str(folder), licence="CC-BY-2.5")
-    assert [(row["id"], row["text"]) for row in rows(corpus)] == [("a", "雨"), ("b", "雪")]
-    assert corpus.manifest.sources[0].licence == "CC-BY-2.5"
