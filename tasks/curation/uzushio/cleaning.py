@@ -1,0 +1,73 @@
+"""Cleaning of paragraph texts: link markers out, white space put right, empty lines dropped."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from tasks.curation.characters import text_buffers
+
+LINK_START, LINK_END = "\x02", "\x03"
+PATH_END = "\x1c"
+HASH_SEED = 42
+
+LINK = re.compile("\x02([^\x03]*)")
+CONTROL_IN_LINK = re.compile("[\x00-\x1f\xa0]")
+BLANK = "\x00\x01\x04-\x20\xa0"
+BLANK_LINK = re.compile(f"\x02[{BLANK}]*\x03")
+MARKERS = re.compile("[\x02\x03]")
+BLANKS = re.compile(f"[{BLANK}]+")
+SPACES = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2008\u2009\u200a\u2028\u2029\u205f\u3000"  # fmt: skip
+"""White space in Java's sense: no-break spaces are none."""
+VISIBLE = re.compile("[^\x00-\x20\u3000]")
+
+_SPACE_CLASS = r"[ \x{1680}\x{2000}-\x{2006}\x{2008}-\x{200a}\x{2028}\x{2029}\x{205f}\x{3000}]"
+UNCLEAN = rf"[\x00-\x09\x0b-\x1f\x{{a0}}]|  |(^|\n)(\n|{_SPACE_CLASS})|{_SPACE_CLASS}(\n|$)|\n$"
+"""What a text holds, in RE2's syntax, if cleaning may change it; most texts hold nothing of it."""
+
+
+def clean_text(text: str) -> str:
+    """A paragraph as it is written when only text is wanted: the text of links stays, their markers go."""
+    text = LINK.sub(lambda link: LINK_START + CONTROL_IN_LINK.sub(" ", link[1]), text)
+    return _clean_lines(MARKERS.sub("", BLANK_LINK.sub("", text)))
+
+
+def comparison_text(text: str) -> str:
+    """A paragraph as it is counted and compared: without any link marker."""
+    return _clean_lines(MARKERS.sub("", text))
+
+
+def clean_texts(texts: pa.Array) -> pa.Array:
+    """`clean_text` of each."""
+    return _cleaned(texts, clean_text)
+
+
+def comparison_texts(texts: pa.Array) -> pa.Array:
+    """`comparison_text` of each."""
+    return _cleaned(texts, comparison_text)
+
+
+def comparison_hashes(texts: pa.Array) -> np.ndarray:
+    """(texts,) int64 xxHash64 with seed 42 of the UTF-8 of texts that `comparison_texts` made."""
+    data, bounds = text_buffers(texts)
+    view, ends = memoryview(data), bounds.tolist()
+    digest = xxhash.xxh64_intdigest
+    hashes = [digest(view[start:stop], HASH_SEED) for start, stop in zip(ends, ends[1:], strict=False)]
+    return np.array(hashes, dtype=np.uint64).view(np.int64)
+
+
+def _clean_lines(text: str) -> str:
+    lines = (BLANKS.sub(" ", line).strip(SPACES) for line in text.split("\n"))
+    return "\n".join([line for line in lines if VISIBLE.search(line)])
+
+
+def _cleaned(texts: pa.Array, clean) -> pa.Array:
+    unclean = pc.match_substring_regex(texts, UNCLEAN)
+    if not pc.any(unclean).as_py():
+        return texts
+    after = [clean(text) for text in texts.filter(unclean).to_pylist()]
+    return pc.replace_with_mask(texts, unclean, pa.array(after, texts.type))
