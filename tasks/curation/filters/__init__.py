@@ -23,6 +23,7 @@ from tasks.curation.filters.sentence_end_ratio import SentenceEndRatio
 from tasks.curation.filters.symbol_ratio import SymbolRatio
 from tasks.curation.filters.top_ngram import TopNgram
 from tasks.curation.filters.url_density import UrlDensity
+from tasks.curation.filters.uzushio import Uzushio
 
 FilterSpec = Annotated[
     Length
@@ -41,7 +42,8 @@ FilterSpec = Annotated[
     | ListRatio
     | SentenceEndRatio
     | TopNgram
-    | UrlDensity,
+    | UrlDensity
+    | Uzushio,
     Field(discriminator="filter"),
 ]
 

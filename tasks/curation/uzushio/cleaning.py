@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +21,15 @@ CONTROL_IN_LINK = re.compile("[\x00-\x1f\xa0]")
 BLANK = "\x00\x01\x04-\x20\xa0"
 BLANK_LINK = re.compile(f"\x02[{BLANK}]*\x03")
 MARKERS = re.compile("[\x02\x03]")
-BLANKS = re.compile(f"[{BLANK}]+")
-SPACES = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2008\u2009\u200a\u2028\u2029\u205f\u3000"  # fmt: skip
+BLANKS = re.compile(
+    "[\x00\x01\x04-\x09\x0b-\x1f\xa0][\x00\x01\x04-\x09\x0b-\x20\xa0]*| [\x00\x01\x04-\x09\x0b-\x20\xa0]+"
+)
+"""Runs of blanks within a line, but for a single space, which stays as it is."""
+SPACES = "".join(
+    chr(code)
+    for code in (*range(0x09, 0x0E), *range(0x1C, 0x21), 0x1680, *range(0x2000, 0x2007), *range(0x2008, 0x200B),
+                 0x2028, 0x2029, 0x205F, 0x3000)
+)  # fmt: skip
 """White space in Java's sense: no-break spaces are none."""
 VISIBLE = re.compile("[^\x00-\x20\u3000]")
 
@@ -54,14 +62,14 @@ def comparison_texts(texts: pa.Array) -> pa.Array:
 def comparison_hashes(texts: pa.Array) -> np.ndarray:
     """(texts,) int64 xxHash64 with seed 42 of the UTF-8 of texts that `comparison_texts` made."""
     data, bounds = text_buffers(texts)
-    view, ends = memoryview(data), bounds.tolist()
+    view, ends = data.data, bounds.tolist()
     digest = xxhash.xxh64_intdigest
-    hashes = [digest(view[start:stop], HASH_SEED) for start, stop in zip(ends, ends[1:], strict=False)]
+    hashes = [digest(view[start:stop], HASH_SEED) for start, stop in pairwise(ends)]
     return np.array(hashes, dtype=np.uint64).view(np.int64)
 
 
 def _clean_lines(text: str) -> str:
-    lines = (BLANKS.sub(" ", line).strip(SPACES) for line in text.split("\n"))
+    lines = [line.strip(SPACES) for line in BLANKS.sub(" ", text).split("\n")]
     return "\n".join([line for line in lines if VISIBLE.search(line)])
 
 

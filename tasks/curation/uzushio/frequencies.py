@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from tasks.curation.filters.base import Scale
-from tasks.curation.uzushio.stage import DocumentStage, Judgement, MarkingStage, Rewritten, RewritingStage
+from tasks.curation.uzushio.stage import DocumentStage, Judgement, MarkingStage, RewritingStage, Rewritten
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from tasks.curation.uzushio.stage import MarkingStage, Rewritten, RewritingStage
+from tasks.curation.uzushio.stage import MarkingStage, RewritingStage, Rewritten
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +54,9 @@ def heading_level(path: str) -> int:
 
 def is_frame(path: str) -> bool:
     """Whether a paragraph at that path belongs to the frame of a page and not to its content."""
-    return any(step.tag in FRAME_TAGS or (step.tag in BLOCK_TAGS and _has_frame_name(step)) for step in path_steps(path))
+    return any(
+        step.tag in FRAME_TAGS or (step.tag in BLOCK_TAGS and _has_frame_name(step)) for step in path_steps(path)
+    )
 
 
 def _has_frame_name(step: PathStep) -> bool:

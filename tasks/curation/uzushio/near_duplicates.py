@@ -1,8 +1,9 @@
 """Near-duplicate paragraphs: SimHash signatures, sorted under a few rotations, decided by the texts themselves.
 
-As in Uzushio, but its hyperplanes, which are of our own: each n-gram adds +1 or -1 to each of 128 sums, by the bits of
-two hashes, where Uzushio adds normal numbers. Its order of the passes and its buffer in bytes are replaced by rows in an
-order that depends on the paragraphs alone, so that equal corpora give equal results however they are sharded.
+As in Uzushio, but for its hyperplanes, which are our own: each n-gram adds 1 to each of 128 sums, or takes 1 away, by
+the bits of two hashes, where Uzushio adds normal numbers. Where Uzushio compares within a buffer of some MiB, a fixed
+number of predecessors is compared here, in an order that depends on the paragraphs alone; so equal corpora give equal
+results however they are sharded.
 """
 
 from __future__ import annotations

@@ -18,8 +18,6 @@ from tasks.curation.uzushio.stage import DocumentStage, MarkingStage, RewritingS
 
 MAX_DOCUMENT_BYTES = "max_document_bytes"
 MAX_PARAGRAPHS = "max_paragraphs"
-EMPTY = "empty"
-TEXT_ONLY = "text_only"
 
 
 @dataclass
@@ -159,8 +157,6 @@ def _finish(course: Course, documents: Documents) -> pa.Array:
     changed = pc.and_(kept, pc.not_equal(rendered, before)).to_numpy(zero_copy_only=False)
     removed = pc.subtract(pc.utf8_length(before), pc.utf8_length(rendered)).to_numpy(zero_copy_only=False)
     for document in np.flatnonzero(changed).tolist():
-        row = {"id": course.batch.ids[document].as_py(), "filter": f"uzushio.{TEXT_ONLY}", "removed": ""}
+        row = {"id": course.batch.ids[document].as_py(), "filter": "uzushio.text_only", "removed": ""}
         course.edits.append(row | {"num_places": 1, "num_characters_removed": int(removed[document])})
     return texts
-
-

@@ -69,8 +69,8 @@ def build_trie(words: list[str]) -> Trie:
                 child[node] = following
             node = following
         entry[node] = number
-    integers = (np.array(column, dtype=np.int32) for column in (child, sibling, entry))
-    return Trie(*integers, np.array(byte, dtype=np.uint8))
+    children, siblings, entries = (np.array(column, dtype=np.int32) for column in (child, sibling, entry))
+    return Trie(children, siblings, entries, np.array(byte, dtype=np.uint8))
 
 
 def _first_children(trie: Trie) -> np.ndarray:
