@@ -53,7 +53,6 @@ def fetch(web: Web, locate: Locate, item: LfsObject, path: Path, received: Recei
                 return
             wrong = partial.described()
             partial.restart()
-        partial.path.unlink()
     raise SourceError(
         f"`{item.name}`: received {wrong}, twice, expected {item.size:,} bytes with sha256 {item.sha256[:12]}…",
         hint="nothing of it was kept; run again, and if it comes back delete `.downloads/listings` in the store and "
@@ -116,12 +115,14 @@ def partial_of(item: LfsObject, path: Path, stop: threading.Event, received: Rec
                     raise Stopped
             if not _still_at(file, part):  # who held it has put it in place or removed it
                 continue
-            if is_there(path, item):
-                part.unlink()
+            held = None if is_there(path, item) else Partial(item, part, file, stop, received)
+            if held is None:
                 received(item.size)
-                yield None
-            else:
-                yield Partial(item, part, file, stop, received)
+            try:
+                yield held
+            finally:
+                if not (held and held.size) and _still_at(file, part):
+                    part.unlink()
             return
 
 

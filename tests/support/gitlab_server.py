@@ -246,17 +246,18 @@ def endless_pages(gitlab: GitLabServer, http: Handler) -> bool:
 
 
 def drip(gitlab: GitLabServer, http: Handler) -> bool:
-    """A byte at a time, each before a read would time out."""
-    http.begin(200, Content_Length=str(len(gitlab.content_of(http))) if "/o/" in http.path else "9999")
-    for _ in range(200):
-        http.wfile.write(b"x")
-        http.wfile.flush()
+    """The right object, a byte at a time, each before a read would time out."""
+    content = gitlab.content_of(http)
+    http.begin(200, Content_Length=str(len(content)))
+    for byte in content:
+        http.wfile.write(bytes([byte]))
         time.sleep(0.05)
     return True
 
 
 def silent(gitlab: GitLabServer, http: Handler) -> bool:
-    http.begin(200, Content_Length="9999")
+    """Headers, and then nothing."""
+    http.begin(200, Content_Length=str(len(gitlab.content_of(http))))
     time.sleep(1.0)
     http.close_connection = True
     return True

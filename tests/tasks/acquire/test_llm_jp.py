@@ -104,9 +104,10 @@ def test_a_secret_in_the_address_is_refused():
 
 def test_the_token_goes_to_the_project_and_to_no_other_host_not_even_after_a_redirect(gitlab, tmp_path):
     gitlab.object_url = gitlab.url  # an object that lies on the home server, which sends us on to another host
-    gitlab.faults["object"] = lambda server, http: http.headers["Host"].startswith("127") and redirect(
-        lambda http: f"http://localhost:{gitlab.port}{http.path}?signature=hidden"
-    )(server, http)
+    gitlab.faults["object"] = lambda server, http: (
+        http.headers["Host"].startswith("127")
+        and redirect(lambda http: f"http://localhost:{gitlab.port}{http.path}?signature=hidden")(server, http)
+    )
     fetch_corpus(tmp_path, gitlab.url, token="glpat-secret")
     home = [seen for seen in gitlab.requests if seen.headers["Host"].startswith("127")]
     away = [seen for seen in gitlab.requests if not seen.headers["Host"].startswith("127")]
@@ -128,7 +129,7 @@ def test_neither_token_nor_signature_is_told_in_errors_or_logs(gitlab, tmp_path,
 
 
 def test_a_token_does_not_travel_unencrypted(tmp_path):
-    with pytest.raises(SourceError, match="unencrypted(.|\n)*GITLAB_TOKEN"):
+    with pytest.raises(SourceError, match=r"unencrypted(.|\n)*GITLAB_TOKEN"):
         fetch_corpus(tmp_path, "http://mirror.invalid", token="glpat-secret")
     assert not fetched(tmp_path)
 
