@@ -225,14 +225,13 @@ def _top_count(codes, ngram, table, stamp):
         start = index - ngram + 1
         if start < 0:
             continue
-        slot = np.int64(_mixed(value) & np.uint64(mask))
-        while table[slot, 0] == stamp and table[slot, 1] != np.int64(value):
+        key, slot = np.int64(value), np.int64(_mixed(value) & np.uint64(mask))
+        while table[slot, 0] == stamp and table[slot, 1] != key:
             slot = (slot + 1) & mask
-        row = table[slot]
-        if row[0] != stamp:
-            row[0], row[1], row[2], row[3] = stamp, np.int64(value), 1, start + ngram
-        elif start >= row[3]:
-            row[2] += 1
-            row[3] = start + ngram
-            best = max(best, row[2])
+        if table[slot, 0] != stamp:
+            table[slot, 0], table[slot, 1], table[slot, 2], table[slot, 3] = stamp, key, 1, start + ngram
+        elif start >= table[slot, 3]:
+            count = table[slot, 2] + 1
+            table[slot, 2], table[slot, 3] = count, start + ngram
+            best = max(best, count)
     return best if best > 1 else 0

@@ -138,8 +138,8 @@ def plain_url_density(text: str) -> float:
     while position < len(text):
         length = 0
         if text[position] == "@":
-            local = LOCAL.search(text, free, position)[0]
-            domain = DOMAIN.match(text, position + 1)[0].rstrip(".-")
+            local = next(LOCAL.finditer(text, free, position))[0]
+            domain = next(DOMAIN.finditer(text, position + 1))[0].rstrip(".-")
             if local and re.fullmatch(r".+\.[A-Za-z]{2,}", domain):
                 hits, length = hits + len(local) + 1 + len(domain), 1 + len(domain)
         elif not re.match("[A-Za-z0-9]", text[position - 1 : position]) and (found := URL.match(text, position)):
