@@ -240,5 +240,16 @@ def prune(store: Path | None, keep_last: int | None, yes: bool) -> None:
     click.echo(f"{'deleted' if yes else 'would delete'} {total / 1e6:,.1f} MB{'' if yes else '; add --yes'}", err=True)
 
 
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="Value of ${NAME}; repeatable.")
+@click.option("--ignore-unknown", is_flag=True, help="Drop parameters that a filter does not have.")
+def import_uzushio(file: Path, variables: tuple[str, ...], ignore_unknown: bool) -> None:
+    """Print a filter file of Uzushio (HOCON) as YAML that `--config` accepts."""
+    from flows.importing_uzushio import filters_section
+
+    click.echo(filters_section(file, variables, ignore_unknown), nl=False)
+
+
 if __name__ == "__main__":
     main()
