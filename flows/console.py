@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from flows.progress_words import progress_words
 from flows.runs import Reporter
 from tasks.stage import Stage
 from tasks.store import Status
@@ -22,7 +23,7 @@ PLAIN_SECONDS = 10.0
 class ConsoleReporter(Reporter):
     def __init__(self) -> None:
         self.console = Console(stderr=True)
-        columns = (TextColumn("{task.description:<13}"), BarColumn(30), MofNCompleteColumn())
+        columns = (TextColumn("{task.description:<13}"), BarColumn(30))
         self.bars = Progress(*columns, TextColumn("{task.fields[told]}"), TimeElapsedColumn(), console=self.console)
         self.bar: TaskID | None = None
         self.told = 0.0
@@ -45,12 +46,12 @@ class ConsoleReporter(Reporter):
         self.console.print(f"{stage.name}: another process is building it; waiting", style="yellow")
 
     def progress(self, stage: Stage, done: int, total: int | None, unit: str, figures: dict[str, Any]) -> None:
-        told = " ".join([unit, *(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in figures.items())])
+        told = progress_words(done, total, unit, figures)
         if self.bar is not None:
             self.bars.update(self.bar, completed=done, total=total, told=told)
         elif time.monotonic() - self.told >= PLAIN_SECONDS:
             self.told = time.monotonic()
-            self.console.print(f"{stage.name}: {done:,} of {total or '?':,} {told}", highlight=False)
+            self.console.print(f"{stage.name}: {told}", highlight=False)
 
     def finished(self, stage: Stage, status: Status, path: Path, seconds: float) -> None:
         if self.bar is not None:

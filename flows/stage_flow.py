@@ -14,6 +14,7 @@ from prefect.cache_policies import CacheKeyFnPolicy
 from data_contracts.artifacts import Artifact
 from data_contracts.errors import TsuzukiError
 from data_contracts.files import digest_of
+from flows.progress_words import progress_words
 from flows.runs import Run
 from flows.stage_markdown import stage_markdown
 from tasks.stage import Request, Stage
@@ -108,10 +109,7 @@ class _ProgressInUi:
             return
         self.told = time.monotonic()
         percent = min(100.0, 100.0 * done / total)
-        told = f"{self.stage.name}: {done:,} of {total:,} {unit}" + "".join(
-            f", {name} {value:.4g}" if isinstance(value, float) else f", {name} {value}"
-            for name, value in figures.items()
-        )
+        told = f"{self.stage.name}: {progress_words(done, total, unit, figures)}"
         if self.artifact_id is None:
             key = f"tsuzuki-{self.stage.name.replace('_', '-')}-progress"
             self.artifact_id = create_progress_artifact(percent, key=key, description=told)

@@ -18,8 +18,7 @@ QUICK: dict[str, Any] = {
     "max_tries": 3,
     "first_delay_seconds": 0.01,
     "max_delay_seconds": 0.3,
-    "read_timeout_seconds": 0.4,
-    "connect_timeout_seconds": 2.0,
+    "read_timeout_seconds": 10.0,
 }
 
 
