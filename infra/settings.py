@@ -33,6 +33,7 @@ class Settings(BaseSettings):
     workers: int = Field(default_factory=available_cores, ge=1, description="Processes a stage may use.")
     engine: Literal["local", "dask"] = Field(default="local", description="What runs the jobs of the corpus half.")
     scheduler_address: str | None = Field(default=None, description="Dask scheduler; none starts one on this machine.")
+    memory_bytes: int = Field(default=4 << 30, ge=1 << 28, description="Memory that dedup and split may take.")
     worker_python: Path = Field(default=Path(sys.executable), description="Interpreter of training workers.")
     cancel_grace_seconds: float = Field(default=30.0, ge=0, description="Between SIGTERM and SIGKILL for a worker.")
     gitlab_token: SecretStr | None = Field(

@@ -38,6 +38,9 @@ class Runtime(BaseModel):
     scheduler_address: str | None = Field(
         default=None, description="Dask scheduler that sees the same store; none starts a cluster on this machine."
     )
+    memory_bytes: int = Field(
+        default=4 << 30, ge=1 << 28, description="Memory that the processes of a dedup or split may take together."
+    )
     worker_python: Path = Field(default=Path(sys.executable), description="Interpreter of training workers.")
     cancel_grace_seconds: float = Field(default=30.0, description="Time between SIGTERM and SIGKILL for a worker.")
     gitlab_token: SecretStr | None = Field(default=None, description="Token for the LLM-JP GitLab; none if public.")

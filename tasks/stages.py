@@ -38,6 +38,7 @@ DEDUP = Stage(
     Corpus,
     revision=1,
     body="tasks.curation.deduplication:remove_duplicates",
+    outside="tasks.curation.references:outside_digests",
     summary="one document of each duplicate cluster, decided by exact Jaccard",
 )
 SPLIT = Stage(

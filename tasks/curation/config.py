@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.curation.filters import FilterSpec, default_cascade
+from tasks.runtime import NOT_IDENTITY
+
+RECALL_CURVE = tuple(step / 20 for step in range(10, 21))
+"""Similarities at which the recall of a sketch is told: 0.5 to 1.0."""
 
 
 class NormalizationConfig(BaseModel):
@@ -65,6 +70,52 @@ class FuzzyConfig(BaseModel):
         """Probability that a pair of that similarity becomes a candidate: 1 - (1 - J^rows)^bands."""
         return 1 - (1 - jaccard**self.rows) ** self.bands
 
+    def recall_curve(self) -> dict[str, float]:
+        """`recall_at` at each similarity of RECALL_CURVE and at the threshold."""
+        return {f"{j:.2f}": self.recall_at(j) for j in sorted({*RECALL_CURVE, self.jaccard_threshold})}
+
+
+class Documents(BaseModel):
+    """Documents from outside of the pipeline that a corpus is compared with; they are never written to the output."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(
+        pattern=r"^[^:/\s]+$", description="What it is called in the ledger: its documents are `<name>:<id>`."
+    )
+    path: Path = Field(
+        description="Folder of a sealed corpus, or a file, folder or glob of .jsonl, .jsonl.gz, .jsonl.zst, .parquet.",
+        json_schema_extra=NOT_IDENTITY,
+    )
+    text_field: str = Field(default="text", description="Field of a record that holds its text.")
+    id_field: str = Field(default="id", description="Field that holds its id; `<file>:<line>` where there is none.")
+
+
+class KeptCorpus(Documents):
+    """A corpus that an earlier run kept: whatever duplicates it is removed as `known_duplicate`."""
+
+    kind: Literal["kept"] = "kept"
+
+
+class EvaluationSet(Documents):
+    """Texts that a model is to be judged by: whatever holds one of them is removed as `contamination`."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    ngram_characters: int = Field(
+        default=20, ge=5, le=256, description="Characters of the comparison form in an n-gram of an item."
+    )
+    min_containment: float = Field(
+        default=0.8, gt=0, le=1, description="Share of an item's n-grams that a removed document holds at least."
+    )
+    min_item_characters: int = Field(
+        default=8,
+        ge=1,
+        description="Items with a shorter comparison form stand in too many texts: they are counted, not looked for.",
+    )
+
+
+Reference = Annotated[KeptCorpus | EvaluationSet, Field(discriminator="kind")]
+
 
 class DedupConfig(BaseModel):
     """What the dedup stage takes for a duplicate."""
@@ -73,6 +124,16 @@ class DedupConfig(BaseModel):
 
     exact: bool = Field(default=True, description="Documents with equal comparison text are duplicates.")
     fuzzy: FuzzyConfig | None = Field(default_factory=FuzzyConfig, description="Near-duplicates; none to keep them.")
+    against: tuple[Reference, ...] = Field(
+        default=(), description="Corpora kept earlier and evaluation sets; earlier ones name what later ones hold too."
+    )
+
+    @model_validator(mode="after")
+    def _named_apart(self) -> Self:
+        names = [reference.name for reference in self.against]
+        if len(set(names)) < len(names):
+            raise ValueError(f"against: found the names {', '.join(names)}, expected each only once")
+        return self
 
 
 class SplitConfig(BaseModel):

@@ -1,201 +1,221 @@
 """The stage dedup: one document of each duplicate cluster stays, the others go to the ledger."""
 
-# pyright: reportAttributeAccessIssue=false
-# pyarrow.compute makes its functions when it is imported, which a type checker cannot see.
 from __future__ import annotations
 
-from typing import Any
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from data_contracts.artifacts import Corpus
-from data_contracts.errors import ReconciliationError
+from data_contracts.errors import SourceError
 from data_contracts.manifest import Summary
-from data_contracts.rows import DOCUMENTS, LEDGER
-from tasks.curation.clusters import Clusters, find_clusters, fingerprint
-from tasks.curation.config import DedupConfig
+from tasks.curation.clusters import Clusters, find_clusters
+from tasks.curation.config import DedupConfig, EvaluationSet, FuzzyConfig, KeptCorpus
+from tasks.curation.contamination import EvaluationIndex, Items, gather_items
 from tasks.curation.documents import (
-    LEDGER_NAME,
-    Loaded,
-    examples_of,
-    first_examples,
-    ledger_rows,
-    load,
-    num_characters,
+    list_row_groups,
     reconcile,
-    row_groups,
     rows_written,
-    split_of,
 )
-from tasks.workspace import Workspace
+from tasks.curation.ranking import cluster_names, id_ranks, survival_rank
+from tasks.curation.references import DocumentFile, content_digest, files_of, rows_of
+from tasks.curation.removals import (
+    CONTAMINATION,
+    EXACT,
+    FILTERS,
+    KNOWN,
+    NEAR,
+    STAYS,
+    Verdicts,
+    survivors_proof,
+    write_ledger,
+)
+from tasks.curation.scanning import Scan, scan_corpus
+from tasks.curation.selecting import Output, Selected, SelectJob, select_rows
+from tasks.workspace import SCRATCH_NAME, Workspace
 
 CLUSTERS = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
-        pa.field("cluster", pa.string(), nullable=False),  # smallest id of the cluster
+        pa.field("cluster", pa.string(), nullable=False),  # smallest id of the cluster, or the reference in it
     ]
 )
 CLUSTERS_NAME = "clusters.parquet"
+CLUSTERS_AT_ONCE = 65_536
 SURVIVOR_RULE = "shipped validation first, then the longest comparison text, then the smallest id"
+KEPT, REMOVED = 0, 1
+FOLDER = "dedup"
+"""Folder of the scratch."""
+
+
+class References(NamedTuple):
+    """What the corpus is compared with. evaluation: folder of the saved index of `items`, None without any set."""
+
+    digests: dict[str, str]
+    kept: list[tuple[KeptCorpus, list[DocumentFile]]]
+    items: Items
+    evaluation: Path | None
 
 
 def remove_duplicates(config: DedupConfig, workspace: Workspace, corpus: Corpus) -> Summary:
     """Writes the shards of `corpus` without duplicates, `ledger.parquet`, and `clusters.parquet` of all clusters.
 
-    Which document of a cluster stays: SURVIVOR_RULE. Raises DataError for an id that occurs twice, and
-    ReconciliationError unless documents in = kept + removed and the survivor of every removed one is kept.
+    Which document of a cluster stays: SURVIVOR_RULE; none does where it holds a document of a kept reference, and none
+    that holds an evaluation item. Raises DataError for an id that occurs twice, SourceError for a reference that cannot
+    be read or changes meanwhile, and ReconciliationError unless documents in = kept + removed and the survivor of every
+    removed one is kept.
     """
-    shards, threads = corpus.shards(), workspace.runtime.workers
-    documents = load(shards)
-    total = len(documents.ids)
-    workspace.progress(0, total)
-    prints = fingerprint(
-        documents.texts, config.fuzzy, threads=threads, progress=lambda done: workspace.progress(done, total)
+    folder = workspace.scratch / FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    references = _open_references(config, folder)
+    scan = scan_corpus(
+        workspace,
+        corpus.shards(),
+        folder / "scan",
+        config.fuzzy,
+        kept=references.kept,
+        evaluation=references.evaluation,
     )
-    rank = survival_rank(documents, prints.lengths)
-    clusters = find_clusters(documents.texts, prints, rank, exact=config.exact, fuzzy=config.fuzzy, threads=threads)
-    names = cluster_ids(clusters.survivor, documents.ids)
-    _write_clusters(workspace, documents, clusters.survivor, names)
-    counts, examples = _write(config, workspace, corpus, documents, clusters, names)
-    return Summary(counts=counts, proofs=_proofs(config, workspace, corpus, counts, clusters), examples=examples)
+    _check_unchanged(config, references)
+    ids = id_ranks(scan.ids)
+    clusters = find_clusters(
+        scan.spool,
+        scan.lengths,
+        survival_rank(scan, ids),
+        exact=config.exact,
+        fuzzy=config.fuzzy,
+        runtime=workspace.runtime,
+        folder=folder / "candidates",
+        without=scan.findings["document"],
+    )
+    names = cluster_names(clusters.survivor, ids, scan.num_own)
+    del ids
+    shutil.rmtree(folder / "scan")
+    _write_clusters(workspace, scan, clusters, names)
+    verdicts = Verdicts(config, scan, clusters, names, references.items)
+    counts, examples = _write(workspace, corpus, verdicts, folder)
+    proofs = _proofs(config, workspace, corpus, counts, verdicts, references)
+    return Summary(counts=counts, proofs=proofs, examples=examples)
 
 
-def survival_rank(documents: Loaded, lengths: np.ndarray) -> np.ndarray:
-    """(documents,) int64: the smaller, the sooner a document stays; by SURVIVOR_RULE, ids by code points."""
-    keys = pa.table({"train": ~documents.shipped_validation, "shorter": -lengths, "id": documents.ids})
-    order = pc.sort_indices(keys, [("train", "ascending"), ("shorter", "ascending"), ("id", "ascending")])
-    rank = np.empty(len(lengths), dtype=np.int64)
-    rank[order.to_numpy()] = np.arange(len(lengths))
-    return rank
+def _open_references(config: DedupConfig, folder: Path) -> References:
+    digests = {reference.name: content_digest(reference) for reference in config.against}
+    kept = [(reference, files_of(reference)) for reference in config.against if isinstance(reference, KeptCorpus)]
+    sets = [reference for reference in config.against if isinstance(reference, EvaluationSet)]
+    items = gather_items((s, (table for file in files_of(s) for table in rows_of(file))) for s in sets)
+    if not sets:
+        return References(digests, kept, items, None)
+    EvaluationIndex.save(folder / "evaluation", items, sets, config.fuzzy)
+    return References(digests, kept, items, folder / "evaluation")
 
 
-def cluster_ids(survivor: np.ndarray, ids: pa.ChunkedArray) -> pa.ChunkedArray:
-    """(documents,) the smallest id of each document's cluster."""
-    order = pc.sort_indices(ids).to_numpy()
-    smallest = np.empty(len(order), dtype=np.int64)
-    # Written from the largest id to the smallest: what is written last stays.
-    smallest[survivor[order[::-1]]] = order[::-1]
-    return ids.take(pa.array(smallest[survivor]))
+def _check_unchanged(config: DedupConfig, references: References) -> None:
+    for reference in config.against:
+        if content_digest(reference) != references.digests[reference.name]:
+            raise SourceError(
+                f"`{reference.path}`: its content changed while it was read",
+                hint="let nothing write to the references of `dedup.against` during a run, then run again",
+            )
 
 
-def _write_clusters(workspace: Workspace, documents: Loaded, survivor: np.ndarray, names: pa.ChunkedArray) -> None:
-    shared = pa.array(np.bincount(survivor, minlength=len(survivor))[survivor] > 1)
+def _write_clusters(workspace: Workspace, scan: Scan, clusters: Clusters, names: np.ndarray) -> None:
+    """Every document of the corpus that shares its cluster, in the order of the input."""
+    sizes = np.bincount(clusters.survivor, minlength=len(names))
+    shared = np.flatnonzero(sizes[clusters.survivor[: scan.num_own]] > 1)
     with rows_written(workspace, CLUSTERS_NAME, CLUSTERS) as writer:
-        writer.write(pa.table({"id": documents.ids, "cluster": names}).filter(shared))
+        for start in range(0, len(shared), CLUSTERS_AT_ONCE):
+            rows = shared[start : start + CLUSTERS_AT_ONCE]
+            columns = (scan.ids.take(pa.array(documents)) for documents in (rows, names[rows]))
+            writer.write(pa.table(dict(zip(CLUSTERS.names, columns, strict=True))))
 
 
 def _write(
-    config: DedupConfig,
-    workspace: Workspace,
-    corpus: Corpus,
-    documents: Loaded,
-    clusters: Clusters,
-    names: pa.ChunkedArray,
+    workspace: Workspace, corpus: Corpus, verdicts: Verdicts, folder: Path
 ) -> tuple[dict[str, int], list[dict[str, Any]]]:
     """Writes shards and ledger in the order of the input."""
-    stays = clusters.survivor == np.arange(len(clusters.survivor))
-    counts = _counts(clusters, stays, documents)
-    start, examples = 0, []
-    with rows_written(workspace, LEDGER_NAME, LEDGER) as ledger:
-        for shard in corpus.shards():
-            with rows_written(workspace, f"documents/{shard.name}", DOCUMENTS) as kept:
-                for table in row_groups(shard):
-                    rows = np.arange(start, start + table.num_rows)
-                    start += table.num_rows
-                    kept.write(table.filter(pa.array(stays[rows])))
-                    gone = rows[~stays[rows]]
-                    removed = table.filter(pa.array(~stays[rows]))
-                    entries = _ledger(config, removed, gone, split_of(shard), documents, clusters, names)
-                    ledger.write(entries)
-                    examples = first_examples([*examples, *examples_of(entries)])
-    return counts, examples
-
-
-def _ledger(
-    config: DedupConfig,
-    removed: pa.Table,
-    rows: np.ndarray,
-    split: str,
-    documents: Loaded,
-    clusters: Clusters,
-    names: pa.ChunkedArray,
-) -> pa.Table:
-    exact = clusters.twin[rows] != rows
-    matched = np.where(exact, clusters.twin[rows], clusters.partner[rows])
-    score = np.where(exact, 1.0, clusters.similarity[rows])
-    threshold = np.where(exact, 1.0, config.fuzzy.jaccard_threshold if config.fuzzy else 1.0)
-    matched_ids = documents.ids.take(pa.array(matched))
-    reasons = [
-        f"exact_duplicate: same comparison text as {other}"
-        if equal
-        else f"near_duplicate: Jaccard similarity {s:.6g} with {other}, at or above {t:.6g}"
-        for equal, s, t, other in zip(exact, score, threshold, matched_ids.to_pylist(), strict=True)
+    shards, removed = corpus.shards(), verdicts.filters != STAYS
+    np.save(folder / "sides.npy", removed.astype(np.uint8))
+    groups = list_row_groups(shards)
+    jobs = [
+        SelectJob(
+            tuple(group for group in groups if group.path == shard),
+            0,
+            len(removed),
+            folder / "sides.npy",
+            (Output(KEPT, f"documents/{shard.name}"), Output(REMOVED, _removed_name(shard))),
+            workspace.path,
+        )
+        for shard in shards
     ]
-    return ledger_rows(
-        removed,
-        split,
-        filter=np.where(exact, "exact_duplicate", "near_duplicate").astype(object),
-        score=score,
-        threshold=threshold,
-        reason=pa.array(reasons, pa.string()),
-        cluster=names.take(pa.array(rows)),
-        kept_id=documents.ids.take(pa.array(clusters.survivor[rows])),
-        matched_id=matched_ids,
-    )
+    selected = select_rows(jobs, workspace.runtime)
+    for shard in shards:
+        workspace.add(selected[f"documents/{shard.name}"].entry)
+    parts = [(workspace.path / _removed_name(shard), shard) for shard in shards]
+    examples = write_ledger(workspace, parts, verdicts)
+    return _counts(verdicts, shards, selected), examples
 
 
-def _counts(clusters: Clusters, stays: np.ndarray, documents: Loaded) -> dict[str, int]:
-    exact = clusters.twin != np.arange(len(stays))
-    characters, kept = num_characters(documents.texts), num_characters(documents.texts.filter(pa.array(stays)))
+def _removed_name(shard: Path) -> str:
+    return f"{SCRATCH_NAME}/{FOLDER}/removed-{shard.name}"
+
+
+def _counts(verdicts: Verdicts, shards: Sequence[Path], selected: dict[str, Selected]) -> dict[str, int]:
+    removed_by = np.bincount(verdicts.filters[verdicts.filters != STAYS], minlength=len(FILTERS)).tolist()
+    total, removed = len(verdicts.filters), sum(removed_by)
+    kept_characters = sum(selected[f"documents/{shard.name}"].num_characters for shard in shards)
+    removed_characters = sum(selected[_removed_name(shard)].num_characters for shard in shards)
+    clusters = verdicts.clusters
+    in_clusters = np.flatnonzero((verdicts.filters != STAYS) & (verdicts.filters != CONTAMINATION))
     return {
-        "num_documents_in": len(stays),
-        "num_documents_kept": int(np.count_nonzero(stays)),
-        "num_documents_removed": int(np.count_nonzero(~stays)),
-        "num_characters_in": characters,
-        "num_characters_kept": kept,
-        "num_characters_removed": characters - kept,
-        "removed_by_exact_duplicate": int(np.count_nonzero(exact & ~stays)),
-        "removed_by_near_duplicate": int(np.count_nonzero(~exact & ~stays)),
-        "num_clusters": len(np.unique(clusters.survivor[~stays])),
+        "num_documents_in": total,
+        "num_documents_kept": total - removed,
+        "num_documents_removed": removed,
+        "num_characters_in": kept_characters + removed_characters,
+        "num_characters_kept": kept_characters,
+        "num_characters_removed": removed_characters,
+        **{f"removed_by_{FILTERS[number]}": removed_by[number] for number in _filters_of(verdicts.config)},
+        "num_clusters": len(np.unique(clusters.survivor[in_clusters])),
         "num_pairs_compared": clusters.edges.num_compared,
-        "num_pairs_confirmed": len(clusters.edges.pairs),
+        "num_pairs_confirmed": clusters.edges.num_edges,
     }
+
+
+def _filters_of(config: DedupConfig) -> list[int]:
+    kinds = {reference.kind for reference in config.against}
+    return [EXACT, NEAR, *([KNOWN] if "kept" in kinds else []), *([CONTAMINATION] if "evaluation" in kinds else [])]
 
 
 def _proofs(
-    config: DedupConfig, workspace: Workspace, corpus: Corpus, counts: dict[str, int], clusters: Clusters
+    config: DedupConfig,
+    workspace: Workspace,
+    corpus: Corpus,
+    counts: dict[str, int],
+    verdicts: Verdicts,
+    references: References,
 ) -> dict[str, Any]:
     proofs: dict[str, Any] = {
         "documents": reconcile("dedup", workspace, corpus.shards(), counts),
-        "survivors": {"rule": SURVIVOR_RULE, **_survivors(workspace, counts)},
+        "survivors": {"rule": SURVIVOR_RULE, **survivors_proof(workspace, counts, verdicts)},
     }
     if config.fuzzy:
-        threshold = config.fuzzy.jaccard_threshold
-        proofs["near_duplicates"] = {
-            "decided_by": "exact Jaccard similarity of 64-bit n-gram hashes, for every candidate pair",
-            "jaccard_threshold": threshold,
-            "lowest_confirmed": float(clusters.edges.jaccard.min()) if len(clusters.edges.jaccard) else None,
-            "expected_recall": {f"{j:.2f}": config.fuzzy.recall_at(j) for j in (threshold, (1 + threshold) / 2)},
-        }
+        proofs["near_duplicates"] = _sketch_proof(config.fuzzy, verdicts.clusters)
+    if config.against:
+        proofs["against"] = [
+            {"name": reference.name, "kind": reference.kind, "digest": references.digests[reference.name]}
+            for reference in config.against
+        ]
+        proofs["num_items_too_short"] = references.items.num_too_short
     return proofs
 
 
-def _survivors(workspace: Workspace, counts: dict[str, int]) -> dict[str, int]:
-    """Read back from disk: every removed document names a kept one, and no removed one is kept.
-
-    Raises ReconciliationError otherwise.
-    """
-    shards = sorted((workspace.path / "documents").glob("*.parquet"))
-    kept = pa.chunked_array([c for s in shards for g in row_groups(s, ["id"]) for c in g["id"].chunks], pa.string())
-    groups = list(row_groups(workspace.path / LEDGER_NAME, ["id", "kept_id"]))
-    removed = pa.concat_tables(groups) if groups else LEDGER.empty_table()
-    orphans = removed.num_rows - (pc.sum(pc.is_in(removed["kept_id"], kept)).as_py() or 0)
-    doubles = pc.sum(pc.is_in(removed["id"], kept)).as_py() or 0
-    if orphans or doubles or len(kept) != counts["num_documents_kept"]:
-        raise ReconciliationError(
-            f"`dedup`: found {orphans} removed documents without a kept survivor and {doubles} both kept and removed",
-            hint="a fault of this stage; report it with the corpus that shows it",
-        )
-    return {"num_removed_with_kept_survivor": removed.num_rows, "num_both_kept_and_removed": doubles}
+def _sketch_proof(fuzzy: FuzzyConfig, clusters: Clusters) -> dict[str, Any]:
+    return {
+        "decided_by": "exact Jaccard similarity of 64-bit n-gram hashes, for every candidate pair",
+        "jaccard_threshold": fuzzy.jaccard_threshold,
+        "lowest_confirmed": clusters.edges.lowest,
+        "expected_recall": fuzzy.recall_curve(),
+    }

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_contracts.errors import DataError, ReconciliationError
-from data_contracts.rows import DOCUMENTS, LEDGER, ROWS_PER_GROUP
+from data_contracts.errors import ReconciliationError
+from data_contracts.rows import LEDGER, ROWS_PER_GROUP
 from tasks.workspace import Workspace
 
 EXCERPT_CHARACTERS = 200
@@ -85,28 +85,30 @@ def num_characters(texts: pa.Array | pa.ChunkedArray) -> int:
     return pc.sum(pc.utf8_length(texts)).as_py() or 0
 
 
-class Loaded(NamedTuple):
-    """The documents of a corpus in the order of its shards: ids, texts, (documents,) bool shipped as validation."""
+class RowGroup(NamedTuple):
+    """A row group of a shard. start: number of its first document among all; num_bytes: uncompressed."""
 
-    ids: pa.ChunkedArray
-    texts: pa.ChunkedArray
-    shipped_validation: np.ndarray
+    path: Path
+    group: int
+    start: int
+    num_rows: int
+    num_bytes: int
+
+    def read(self, columns: Sequence[str] | None = None) -> pa.Table:
+        with pq.ParquetFile(self.path) as file:
+            return file.read_row_group(self.group, columns=list(columns) if columns else None)
 
 
-def load(shards: Sequence[Path]) -> Loaded:
-    """Ids and texts of all shards. Raises DataError if an id occurs twice."""
-    schema = pa.schema([DOCUMENTS.field("id"), DOCUMENTS.field("text")])
-    groups = [(shard, group) for shard in shards for group in row_groups(shard, schema.names)]
-    table = pa.concat_tables([schema.empty_table(), *(group for _, group in groups)])
-    shipped = np.repeat([split_of(shard) == "validation" for shard, _ in groups], [g.num_rows for _, g in groups])
-    if pc.count_distinct(table["id"]).as_py() != table.num_rows:
-        counts = pc.value_counts(table["id"])
-        twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-        raise DataError(
-            f"`{twice[0]}`: found on more than one document ({len(twice)} such ids), expected ids to be unique",
-            hint="give every document of the source an id of its own",
-        )
-    return Loaded(table["id"], table["text"], shipped.astype(bool))
+def list_row_groups(shards: Iterable[Path]) -> list[RowGroup]:
+    """The row groups of all shards in order, by their footers."""
+    groups, start = [], 0
+    for shard in shards:
+        footer = pq.read_metadata(shard)
+        for index in range(footer.num_row_groups):
+            group = footer.row_group(index)
+            groups.append(RowGroup(shard, index, start, group.num_rows, group.total_byte_size))
+            start += group.num_rows
+    return groups
 
 
 def ledger_rows(removed: pa.Table, split: str | pa.Array, **columns: Any) -> pa.Table:

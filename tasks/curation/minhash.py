@@ -1,4 +1,4 @@
-"""Hashes of character n-grams, MinHash band keys, candidate pairs, and the exact Jaccard similarity of n-gram sets."""
+"""Hashes of character n-grams, MinHash band keys, and the exact Jaccard similarity of n-gram sets."""
 
 from __future__ import annotations
 
@@ -15,22 +15,12 @@ MIX_A = np.uint64(0xBF58476D1CE4E5B9)
 MIX_B = np.uint64(0x94D049BB133111EB)
 """Constants of splitmix64 (Steele, Lea, Flood 2014)."""
 
-MAX_BUCKET = 64
-"""Buckets of more documents are not spelled out as pairs, whose number grows with the square."""
-
 
 class GramSets(NamedTuple):
     """n-gram sets of documents: (n-grams,) uint64 hashes, sorted and unique per document, (documents + 1,) bounds."""
 
     values: np.ndarray
     bounds: np.ndarray
-
-
-class Candidates(NamedTuple):
-    """Documents that share a band: (pairs, 2) int64, first < second, sorted, unique; and the members of big buckets."""
-
-    pairs: np.ndarray
-    big_buckets: list[np.ndarray]
 
 
 def hash_parameters(config: FuzzyConfig) -> tuple[np.ndarray, np.ndarray]:
@@ -64,42 +54,8 @@ def _num_grams(bounds: np.ndarray, ngram: int) -> np.ndarray:
     return np.maximum(np.diff(bounds) - ngram + 1, 1)
 
 
-def find_candidates(keys: np.ndarray) -> Candidates:
-    """The documents that share a band, by sorting each column of `keys`."""
-    found, big = [], []
-    for band in range(keys.shape[1]):
-        column = np.ascontiguousarray(keys[:, band])
-        order = np.argsort(column)
-        bounds = np.flatnonzero(np.diff(column[order])) + 1
-        starts, stops = np.concatenate(([0], bounds)), np.concatenate((bounds, [len(order)]))
-        sizes = stops - starts
-        shared = (sizes > 1) & (sizes <= MAX_BUCKET)
-        found.append(_bucket_pairs(order, starts[shared], stops[shared]))
-        big += [order[starts[run] : stops[run]] for run in np.flatnonzero(sizes > MAX_BUCKET)]
-    codes = np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
-    return Candidates(np.stack(np.divmod(codes, np.int64(1 << 32)), axis=1), big)
-
-
-@numba.njit(cache=True, nogil=True)
-def _bucket_pairs(order, starts, stops):
-    """All pairs of each run of `order`, as first * 2^32 + second."""
-    total = 0
-    for run in range(len(starts)):
-        size = stops[run] - starts[run]
-        total += size * (size - 1) // 2
-    codes = np.empty(total, dtype=np.int64)
-    place = 0
-    for run in range(len(starts)):
-        for i in range(starts[run], stops[run]):
-            for j in range(i + 1, stops[run]):
-                first, second = min(order[i], order[j]), max(order[i], order[j])
-                codes[place] = (first << 32) | second
-                place += 1
-    return codes
-
-
 @numba.njit(cache=True, nogil=True, inline="always")
-def _mixed(value):
+def mixed(value):
     value = (value ^ (value >> np.uint64(30))) * MIX_A
     value = (value ^ (value >> np.uint64(27))) * MIX_B
     return value ^ (value >> np.uint64(31))
@@ -115,7 +71,7 @@ def _gram_hashes(codes, start, stop, ngram, grams):
         value = np.uint64(length)
         for position in range(start + index, start + index + length):
             value = value * BASE + np.uint64(codes[position])
-        grams[index] = _mixed(value)
+        grams[index] = mixed(value)
     return count
 
 
@@ -137,7 +93,7 @@ def _band_keys(codes, bounds, ngram, multipliers, offsets, rows, keys):
         for band in range(keys.shape[1]):
             key = np.uint64(band)
             for row in range(band * rows, band * rows + rows):
-                key = _mixed(key * BASE + np.uint64(minima[row]))
+                key = mixed(key * BASE + np.uint64(minima[row]))
             keys[document, band] = key
 
 

@@ -1,8 +1,11 @@
 """Comparison form, n-gram sets, candidates and clusters against their definitions in plain Python."""
 
 import random
+import tempfile
 from collections.abc import Callable
 from itertools import combinations
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -11,14 +14,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tasks.curation import minhash
-from tasks.curation.clusters import Clusters, Edges, find_clusters, fingerprint, near_duplicate_pairs
+from tasks import parallel
+from tasks.curation import candidates, clusters
+from tasks.curation.clusters import Clusters, find_clusters
+from tasks.curation.components import connect, roots_of
 from tasks.curation.config import FuzzyConfig
 from tasks.curation.folding import fold, fold_text
 from tasks.curation.minhash import gram_sets, jaccards
+from tasks.curation.scanning import fingerprint
+from tasks.curation.spool import Spool, SpoolWriter
+from tasks.runtime import Runtime
 
 FUZZY = FuzzyConfig()
 SMALL_TEXTS = st.lists(st.text(st.sampled_from("あいうＡa ガｶﾞ㈱"), max_size=14), max_size=10)
+
+
+class Found(NamedTuple):
+    """Clusters, and their edges read back: (edges, 2) documents, sorted in each, and (edges,) similarities."""
+
+    clusters: Clusters
+    pairs: np.ndarray
+    jaccard: np.ndarray
 
 
 def column(texts: list[str], size: int = 5) -> pa.ChunkedArray:
@@ -36,14 +52,45 @@ def plain_jaccard(a: str, b: str, n: int = 5) -> float:
     return len(first & second) / len(first | second)
 
 
-def pairs_of(texts: list[str], config: FuzzyConfig = FUZZY, threads: int = 1) -> Edges:
-    rows, documents = column(texts), np.arange(len(texts))
-    return near_duplicate_pairs(rows, documents, fingerprint(rows, config), documents, config, threads=threads)
+def spooled(texts: list[str], config: FuzzyConfig, folder: Path) -> Spool:
+    """The texts as a scan leaves them, in parts of a few."""
+    parts = []
+    for number, chunk in enumerate(column(texts, 100).chunks):
+        writer = SpoolWriter(folder, f"{number:03d}")
+        ids = pa.array([str(100 * number + n) for n in range(len(chunk))])
+        writer.add(ids, chunk, fingerprint(fold(chunk), config))
+        writer.close()
+        parts += writer.parts
+    return Spool.of(folder, parts)
 
 
-def clusters_of(texts: list[str], rank: list[int] | None = None, *, exact: bool = True, threads: int = 1) -> Clusters:
-    rows, order = column(texts), np.array(rank if rank is not None else range(len(texts)), dtype=np.int64)
-    return find_clusters(rows, fingerprint(rows, FUZZY), order, exact=exact, fuzzy=FUZZY, threads=threads)
+def clusters_of(
+    texts: list[str],
+    rank: list[int] | None = None,
+    *,
+    exact: bool = True,
+    workers: int = 1,
+    config: FuzzyConfig = FUZZY,
+) -> Found:
+    order = np.array(rank if rank is not None else range(len(texts)), dtype=np.int64)
+    with tempfile.TemporaryDirectory() as name:
+        spool = spooled(texts, config, Path(name))
+        found = find_clusters(
+            spool,
+            spool.lengths(),
+            order,
+            exact=exact,
+            fuzzy=config,
+            runtime=Runtime(store=Path(name), workers=workers),
+            folder=Path(name) / "candidates",
+        )
+        edges = np.concatenate([np.zeros(0, candidates.EDGE), *found.edges.portions()])
+    pairs = np.sort(np.stack((edges["first"], edges["second"]), axis=1), axis=1)
+    return Found(found, pairs, edges["jaccard"])
+
+
+def pairs_of(texts: list[str], config: FuzzyConfig = FUZZY) -> Found:
+    return clusters_of(texts, exact=False, config=config)
 
 
 def variants(generator: random.Random, text: str, count: int) -> list[str]:
@@ -98,9 +145,7 @@ def test_pairs_are_those_of_brute_force(families: list[str]) -> None:
     scores = {(i, j): len(sets[i] & sets[j]) / len(sets[i] | sets[j]) for i, j in combinations(range(len(sets)), 2)}
     near = {pair: score for pair, score in scores.items() if score >= 0.8}
     edges = pairs_of(families)
-    found = {
-        tuple(sorted(pair)): score for pair, score in zip(edges.pairs.tolist(), edges.jaccard.tolist(), strict=True)
-    }
+    found = {tuple(pair): score for pair, score in zip(edges.pairs.tolist(), edges.jaccard.tolist(), strict=True)}
     assert 100 < len(near) < 1000
     assert found.items() <= near.items(), "false positives, or a similarity that is not the exact one"
     assert len(found) >= 0.99 * len(near)
@@ -112,34 +157,72 @@ def test_expected_recall_is_the_measured_one(prose: Callable[[int, int], str]) -
     similar = [(text, copy) for n in range(300) for text in [prose(n, 250)] for copy in variants(generator, text, 1)]
     texts = [text for pair in similar for text in pair]
     scores = [plain_jaccard(*pair) for pair in similar]
-    hits = {tuple(sorted(pair)) for pair in pairs_of(texts, config).pairs.tolist()}
+    hits = {tuple(pair) for pair in pairs_of(texts, config).pairs.tolist()}
     wanted = [n for n, score in enumerate(scores) if score >= 0.8]
     expected = sum(config.recall_at(scores[n]) for n in wanted)
     found = sum((2 * n, 2 * n + 1) in hits for n in wanted)
     assert abs(found - expected) < 4 * np.sqrt(len(wanted)) / 2
 
 
-@pytest.mark.parametrize("limit", [2, 5])
-def test_big_buckets_give_the_same_components(families: list[str], limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("limit", "block_characters"), [(2, 4 << 20), (5, 4 << 20), (2, 1000), (5, 3000)])
+def test_big_buckets_give_the_same_components(
+    families: list[str], limit: int, block_characters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = clusters_of(families)
-    monkeypatch.setattr(minhash, "MAX_BUCKET", limit)
+    monkeypatch.setattr(candidates, "MAX_BUCKET", limit)
+    monkeypatch.setattr(clusters, "BLOCK_CHARACTERS", block_characters)
     reduced = clusters_of(families)
-    assert reduced.survivor.tolist() == whole.survivor.tolist()
-    assert set(map(tuple, np.sort(reduced.edges.pairs))) <= set(map(tuple, np.sort(whole.edges.pairs)))
-    assert (reduced.edges.jaccard >= 0.8).all()
+    assert reduced.clusters.survivor.tolist() == whole.clusters.survivor.tolist()
+    assert set(map(tuple, reduced.pairs)) <= set(map(tuple, whole.pairs))
+    assert (reduced.jaccard >= 0.8).all()
+
+
+def plainly_connected(texts: list[str], threshold: float) -> list[tuple[int, int]]:
+    """Each document compared with all before it, in order, unless they are connected already."""
+    label, edges = list(range(len(texts))), []
+    for second in range(len(texts)):
+        for first in range(second):
+            if label[first] != label[second] and plain_jaccard(texts[first], texts[second]) >= threshold:
+                label = [label[first] if name == label[second] else name for name in label]
+                edges.append((first, second))
+    return edges
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.randoms(use_true_random=False), st.sampled_from([0.3, 0.5, 0.8, 0.9, 1.0]), st.booleans())
+def test_what_a_bucket_leaves_out_never_changes_an_edge(
+    families: list[str], generator: random.Random, threshold: float, common: bool
+) -> None:
+    texts = [*generator.sample(families, 30), "", "短い", "短い文"]
+    texts = [text[: generator.randint(10, 300)] if generator.random() < 0.3 else text for text in texts]
+    texts = [("どの文書にもある長い前置き。" * 8 if common else "") + text for text in texts]
+    sets, bucket, parents = gram_sets(fold(column(texts)), 5), np.arange(len(texts)) + 7, np.arange(len(texts) + 7)
+    pairs, scores, num_compared = connect(sets, bucket, 0, parents, threshold)
+    expected = plainly_connected(texts, threshold)
+    assert [tuple(pair) for pair in (pairs - 7).tolist()] == expected
+    assert scores.tolist() == [plain_jaccard(texts[i], texts[j]) for i, j in expected]
+    assert len(expected) <= num_compared <= len(texts) * (len(texts) - 1) // 2
+    assert len(np.unique(roots_of(parents, bucket))) == len(texts) - len(expected)
 
 
 def test_a_thousand_near_copies_cost_about_a_thousand_comparisons(prose: Callable[[int, int], str]) -> None:
     text = prose(4, 400)
-    clusters = clusters_of([f"{text}{number:04d}" for number in range(1000)] + [prose(n, 400) for n in range(10, 30)])
-    assert (clusters.survivor[:1000] == 0).all()
-    assert clusters.survivor[1000:].tolist() == list(range(1000, 1020))
-    assert clusters.edges.num_compared < 3000
+    found = clusters_of([f"{text}{number:04d}" for number in range(1000)] + [prose(n, 400) for n in range(10, 30)])
+    assert (found.clusters.survivor[:1000] == 0).all()
+    assert found.clusters.survivor[1000:].tolist() == list(range(1000, 1020))
+    assert found.clusters.edges.num_compared < 3000
+
+
+def test_documents_that_share_only_a_preamble_cost_few_comparisons(prose: Callable[[int, int], str]) -> None:
+    texts = [prose(0, 200) + prose(100 + number, 200) for number in range(600)]
+    sets, parents = gram_sets(fold(column(texts)), 5), np.arange(600)
+    pairs, _, num_compared = connect(sets, np.arange(600), 0, parents, 0.8)
+    assert len(pairs) == 0 and num_compared < 600 * 599 // 2 // 20
 
 
 @settings(max_examples=10, deadline=None)
 @given(st.randoms(use_true_random=False), st.sampled_from([2, 64]))
-def test_order_and_threads_do_not_change_clusters_or_best_edges(
+def test_order_does_not_change_clusters_or_best_edges(
     families: list[str], generator: random.Random, limit: int
 ) -> None:
     texts = [*families[:120], *families[:20], "", " "]
@@ -159,10 +242,27 @@ def test_order_and_threads_do_not_change_clusters_or_best_edges(
         }
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(minhash, "MAX_BUCKET", limit)
+        patch.setattr(candidates, "MAX_BUCKET", limit)
         straight = clusters_of(texts, ranks)
-        shuffled = clusters_of([texts[i] for i in order], order, threads=2)
-    assert described(straight, ranks) == described(shuffled, order)
+        shuffled = clusters_of([texts[i] for i in order], order)
+    assert described(straight.clusters, ranks) == described(shuffled.clusters, order)
+
+
+def test_processes_little_memory_and_small_runs_change_nothing(
+    families: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = clusters_of(families)
+    monkeypatch.setattr(parallel, "INLINE_BYTES", 0)
+    for name in ("CELL_DOCUMENTS", "RUN_CODES", "BATCH_PAIRS"):
+        monkeypatch.setattr(candidates, name, 7)
+    alone = clusters_of(families)
+    monkeypatch.undo()
+    monkeypatch.setattr(parallel, "INLINE_BYTES", 0)
+    together = clusters_of(families, workers=2)
+    for other in (alone, together):
+        assert other.clusters.survivor.tolist() == whole.clusters.survivor.tolist()
+        assert other.pairs.tolist() == whole.pairs.tolist() and other.jaccard.tolist() == whole.jaccard.tolist()
+        assert other.clusters.edges.num_compared == whole.clusters.edges.num_compared
 
 
 def test_equal_comparison_texts_are_twins_whatever_their_width_and_spacing() -> None:
@@ -176,33 +276,34 @@ def test_equal_comparison_texts_are_twins_whatever_their_width_and_spacing() -> 
         "い",
         "あ",
     ]
-    clusters = clusters_of(texts)
-    assert clusters.twin.tolist() == [0, 0, 2, 3, 3, 5, 6, 5]
-    assert clusters.survivor.tolist() == [0, 0, 2, 3, 3, 5, 6, 5]
+    found = clusters_of(texts).clusters
+    assert found.twin.tolist() == [0, 0, 2, 3, 3, 5, 6, 5]
+    assert found.survivor.tolist() == [0, 0, 2, 3, 3, 5, 6, 5]
 
 
 def test_without_exact_equal_texts_are_found_as_pairs_of_similarity_one() -> None:
-    clusters = clusters_of(["同じ文書が二つあります", "違う文書はここにある", "同じ文書が二つあります"], exact=False)
-    assert clusters.twin.tolist() == [0, 1, 2]
-    assert clusters.survivor.tolist() == [0, 1, 0]
-    assert clusters.similarity.tolist() == [1.0, 0.0, 1.0]
+    texts = ["同じ文書が二つあります", "違う文書はここにある", "同じ文書が二つあります"]
+    found = clusters_of(texts, exact=False).clusters
+    assert found.twin.tolist() == [0, 1, 2]
+    assert found.survivor.tolist() == [0, 1, 0]
+    assert found.similarity.tolist() == [1.0, 0.0, 1.0]
 
 
 def test_chains_form_one_cluster(prose: Callable[[int, int], str]) -> None:
     text = prose(6, 400)
     chain = [text[shift : shift + 300] for shift in (0, 25, 50, 75)]
     assert plain_jaccard(chain[0], chain[1]) >= 0.8 > plain_jaccard(chain[0], chain[3])
-    assert clusters_of(chain).survivor.tolist() == [0, 0, 0, 0]
+    assert clusters_of(chain).clusters.survivor.tolist() == [0, 0, 0, 0]
 
 
 def test_two_texts_of_five_megabytes_are_compared(hard_texts: dict[str, str]) -> None:
     long = hard_texts["five megabytes in one line"]
-    clusters = clusters_of([long, "短い文書", long + "別の終わり方をする"])
-    assert clusters.survivor.tolist() == [0, 1, 0]
+    found = clusters_of([long, "短い文書", long + "別の終わり方をする"]).clusters
+    assert found.survivor.tolist() == [0, 1, 0]
 
 
 def test_no_documents_have_no_clusters() -> None:
-    assert len(clusters_of([]).survivor) == 0
+    assert len(clusters_of([]).clusters.survivor) == 0
 
 
 def test_bands_times_rows_must_be_permutations() -> None:

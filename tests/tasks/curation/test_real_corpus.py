@@ -8,10 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks.curation.clusters import fingerprint, near_duplicate_pairs
+from tasks.curation.candidates import compare_candidates, read_edges
 from tasks.curation.config import DedupConfig, FilterConfig, FuzzyConfig, SplitConfig
 from tasks.curation.folding import fold
 from tasks.curation.minhash import gram_sets, jaccards
+from tasks.curation.scanning import fingerprint
+from tasks.curation.spool import Spool, SpoolWriter
+from tasks.runtime import Runtime
 from tasks.stages import DEDUP, FILTER, SPLIT
 
 CORPUS = Path(__file__).parents[4] / "shared" / "corpus" / "ja" / "ja_wiki"
@@ -50,14 +53,18 @@ def test_removal_rates_are_the_stated_ones(seal_raw, run, kept_ids, documents) -
     assert split.manifest.summary.proofs["leak"]["num_pairs_across"] == 0
 
 
-def test_pairs_are_those_of_brute_force_over_all_seven_million(documents) -> None:
-    texts = pa.chunked_array([[text for rows in documents.values() for _, text in rows]])
+def test_pairs_are_those_of_brute_force_over_all_seven_million(documents, tmp_path) -> None:
+    texts = pa.array([text for rows in documents.values() for _, text in rows])
     size, config = len(texts), FuzzyConfig()
     everything = np.stack(np.triu_indices(size, 1), axis=1)
     scores = jaccards(*gram_sets(fold(texts), 5), everything, 0.8)
     near = {tuple(pair) for pair in everything[scores >= 0.8].tolist()}
-    prints, documents_ = fingerprint(texts, config), np.arange(size)
-    found = near_duplicate_pairs(texts, documents_, prints, documents_, config)
+    writer = SpoolWriter(tmp_path, "all")
+    writer.add(pa.array([str(n) for n in range(size)]), texts, prints := fingerprint(fold(texts), config))
+    writer.close()
+    spool, runtime = Spool.of(tmp_path, writer.parts), Runtime(store=tmp_path, workers=2)
+    compared = compare_candidates(spool, np.arange(size), prints.lengths, config, runtime, tmp_path / "candidates")
+    found = [(edge["first"], edge["second"]) for edges in read_edges(compared.edges) for edge in edges]
     assert len(near) > 300
-    assert {tuple(sorted(pair)) for pair in found.pairs.tolist()} <= near
-    assert len(found.pairs) >= 0.99 * len(near)
+    assert set(found) <= near
+    assert len(found) >= 0.99 * len(near)

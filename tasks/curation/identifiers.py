@@ -1,0 +1,71 @@
+"""Where an id stands among millions, found by its hash and decided by comparing the ids themselves."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from data_contracts.errors import DataError
+from tasks.curation.characters import text_buffers
+
+CHUNK = 65_536
+
+
+class IdIndex:
+    """Rows of ids; 16 bytes an id beside the ids themselves."""
+
+    def __init__(self, ids: pa.LargeStringArray) -> None:
+        self._ids = ids
+        hashes = _hashes(ids)
+        self._order = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[self._order]
+
+    def find(self, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
+        """(ids,) int64 row of each id, -1 for one that is not there."""
+        wanted = _large(ids)
+        hashes, rows = _hashes(wanted), np.full(len(wanted), -1)
+        places, pending = np.searchsorted(self._hashes, hashes), np.arange(len(wanted))
+        while len(pending):
+            pending = pending[places[pending] < len(self._hashes)]
+            pending = pending[self._hashes[places[pending]] == hashes[pending]]
+            found = self._order[places[pending]]
+            equal = pc.equal(self._ids.take(pa.array(found)), wanted.take(pa.array(pending)))
+            equal = equal.to_numpy(zero_copy_only=False)
+            rows[pending[equal]] = found[equal]
+            # Another id with the same hash: its neighbour may be the one.
+            pending = pending[~equal]
+            places[pending] += 1
+        return rows
+
+    def check_unique(self) -> None:
+        """Raises DataError if an id occurs twice."""
+        same = self._hashes[1:] == self._hashes[:-1]
+        suspects = np.zeros(len(self._hashes), dtype=bool)
+        suspects[1:] |= same
+        suspects[:-1] |= same
+        counts = pc.value_counts(self._ids.take(pa.array(np.sort(self._order[suspects]))))
+        twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+        if len(twice):
+            raise DataError(
+                f"`{twice[0]}`: found on more than one document ({len(twice)} such ids), expected ids to be unique",
+                hint="give every document of the source an id of its own",
+            )
+
+
+def _large(ids: pa.Array | pa.ChunkedArray) -> pa.LargeStringArray:
+    array = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+    return array.cast(pa.large_string())
+
+
+def _hashes(ids: pa.LargeStringArray) -> np.ndarray:
+    """(ids,) uint64 xxh3_64."""
+    hashes = np.empty(len(ids), dtype=np.uint64)
+    for start in range(0, len(ids), CHUNK):
+        data, bounds = text_buffers(ids.slice(start, CHUNK))
+        view = data.data
+        hashes[start : start + CHUNK] = [xxhash.xxh3_64_intdigest(view[a:b]) for a, b in pairwise(bounds.tolist())]
+    return hashes
