@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     memory_bytes: int = Field(default=4 << 30, ge=1 << 28, description="Memory that dedup and split may take.")
     worker_python: Path = Field(default=Path(sys.executable), description="Interpreter of training workers.")
     cancel_grace_seconds: float = Field(default=30.0, ge=0, description="Between SIGTERM and SIGKILL for a worker.")
+    spark_submit: Path | None = Field(default=None, description="The program spark-submit, for the real Uzushio.")
+    uzushio_jar: Path | None = Field(default=None, description="The jar of Uzushio.")
     gitlab_token: SecretStr | None = Field(
         default=None, validation_alias="GITLAB_TOKEN", description="Token for the LLM-JP GitLab."
     )

@@ -43,6 +43,8 @@ class Runtime(BaseModel):
     )
     worker_python: Path = Field(default=Path(sys.executable), description="Interpreter of training workers.")
     cancel_grace_seconds: float = Field(default=30.0, description="Time between SIGTERM and SIGKILL for a worker.")
+    spark_submit: Path | None = Field(default=None, description="The program spark-submit, for the real Uzushio.")
+    uzushio_jar: Path | None = Field(default=None, description="The jar of Uzushio.")
     gitlab_token: SecretStr | None = Field(default=None, description="Token for the LLM-JP GitLab; none if public.")
     wandb: WandbConfig = Field(default_factory=WandbConfig, description="Experiment tracking.")
 

@@ -18,7 +18,8 @@ class Verdict(NamedTuple):
     texts: (documents,) as the last step that saw them left them; rejected_by: (documents,) int64 index of the step in
     the cascade, or KEPT; label: (documents,) int64 which of that step's labels, KEPT for kept ones; score, threshold:
     (documents,) float64 that decided, NaN for kept ones; scores: by step and label, the (n,) scores of all documents
-    that reached it; edits: EDITS rows without `split`, one table for each step that rewrote something.
+    that reached it; edits: EDITS rows without `split`, one table for each step that rewrote something; notes: by
+    document, what a step adds to the reason of its rejection.
     """
 
     texts: pa.Array
@@ -28,6 +29,7 @@ class Verdict(NamedTuple):
     threshold: np.ndarray
     scores: dict[tuple[int, str], np.ndarray]
     edits: list[pa.Table]
+    notes: dict[int, str]
 
 
 def judge(cascade: Sequence[Step], batch: Batch) -> Verdict:
@@ -35,13 +37,14 @@ def judge(cascade: Sequence[Step], batch: Batch) -> Verdict:
     size = len(batch.texts)
     rejected_by, label = np.full(size, KEPT), np.full(size, KEPT)
     score, threshold = np.full(size, np.nan), np.full(size, np.nan)
-    texts, scores, edits = batch.texts, {}, []
+    texts, scores, edits, notes = batch.texts, {}, [], {}
     alive, current = np.arange(size), batch
     for index, step in enumerate(cascade):
         if not len(alive):
             break
         outcome = step.apply(current)
         scores |= {(index, name): values for name, values in outcome.scores.items()}
+        notes |= {int(alive[row]): note for row, note in outcome.notes.items()}
         if outcome.edits is not None:
             edits.append(outcome.edits)
         if outcome.texts is not current.texts:
@@ -57,7 +60,7 @@ def judge(cascade: Sequence[Step], batch: Batch) -> Verdict:
             texts=outcome.texts if kept_all else outcome.texts.filter(stays),
             ids=current.ids if kept_all else current.ids.filter(stays),
         )
-    return Verdict(texts, rejected_by, label, score, threshold, scores, edits)
+    return Verdict(texts, rejected_by, label, score, threshold, scores, edits, notes)
 
 
 def _replaced(texts: pa.Array, rows: np.ndarray, by: pa.Array) -> pa.Array:

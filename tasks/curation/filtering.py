@@ -38,6 +38,7 @@ from tasks.curation.documents import (
 from tasks.curation.filters.base import Batch
 from tasks.curation.histograms import edges, histogram, num_bins
 from tasks.curation.normalization import normalize_texts
+from tasks.curation.uzushio.spark import run_jar
 from tasks.parallel import map_jobs
 from tasks.workspace import Workspace
 
@@ -80,7 +81,7 @@ def filter_documents(config: FilterConfig, workspace: Workspace, raw: RawCorpus)
     text in the edits. Raises ReconciliationError unless documents in = kept + removed.
     """
     shards = raw.shards()
-    statistics = count_over_corpus(config, workspace, shards)
+    statistics = count_over_corpus(config, workspace, shards) | run_jar(config, workspace, shards)
     jobs = [ShardJob(shard, config, workspace.path, workspace.scratch, statistics) for shard in shards]
     results = {job.shard: result for job in jobs if (result := finished(job))}
     pending = [job for job in jobs if job.shard not in results]
@@ -249,6 +250,8 @@ def _ledger(config: FilterConfig, verdict: Verdict, removed: pa.Table, labels: l
         config.cascade[step].reason(label, s, t)
         for step, label, s, t in zip(verdict.rejected_by[gone], labels, score.tolist(), threshold.tolist(), strict=True)
     ]
+    notes = (verdict.notes.get(document) for document in np.flatnonzero(gone).tolist())
+    reasons = [f"{reason}: {note}" if note else reason for reason, note in zip(reasons, notes, strict=True)]
     return ledger_rows(
         removed,
         split,

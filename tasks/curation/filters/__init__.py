@@ -24,6 +24,7 @@ from tasks.curation.filters.symbol_ratio import SymbolRatio
 from tasks.curation.filters.top_ngram import TopNgram
 from tasks.curation.filters.url_density import UrlDensity
 from tasks.curation.filters.uzushio import Uzushio
+from tasks.curation.filters.uzushio_jar import UzushioJar
 
 FilterSpec = Annotated[
     Length
@@ -43,7 +44,8 @@ FilterSpec = Annotated[
     | SentenceEndRatio
     | TopNgram
     | UrlDensity
-    | Uzushio,
+    | Uzushio
+    | UzushioJar,
     Field(discriminator="filter"),
 ]
 

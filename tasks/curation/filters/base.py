@@ -33,7 +33,8 @@ class Outcome(NamedTuple):
     rejected: (documents,) int64 index into the step's `labels` of what rejected each document, or KEPT; score,
     threshold: (documents,) float64 that decided, NaN where kept; texts: (documents,) the texts as the step leaves them;
     scores: for each label that scored, the (n,) float64 scores of the documents it saw; edits: EDITS rows without
-    `split`, or None if nothing was taken out of a text.
+    `split`, or None if nothing was taken out of a text; notes: by row, what the reason of a rejection has
+    to say beside score and threshold.
     """
 
     rejected: np.ndarray
@@ -42,6 +43,7 @@ class Outcome(NamedTuple):
     texts: pa.Array
     scores: Mapping[str, np.ndarray] = {}
     edits: pa.Table | None = None
+    notes: Mapping[int, str] = {}
 
 
 class Statistic(ABC):
