@@ -93,7 +93,7 @@ class TransferConfig(BaseModel):
 
     max_connections: int = Field(default=4, ge=1, le=32, description="Files fetched at the same time.")
     max_tries: int = Field(default=6, ge=1, description="Requests that fail one after another before giving up.")
-    first_delay_seconds: float = Field(default=1.0, gt=0, description="Wait before the second try; it doubles then.")
+    first_delay_seconds: float = Field(default=0.5, gt=0, description="Wait before the second try; it doubles then.")
     max_delay_seconds: float = Field(
         default=60.0, gt=0, description="No wait is longer, not even one that the server asks for by `Retry-After`."
     )

@@ -201,7 +201,7 @@ class Meter:
 
     def __init__(self, objects: dict[str, LfsObject], folder: Path) -> None:
         self.total = sum(item.size for item in objects.values())
-        self.sizes = {sha256: _size_on_disk(folder / sha256) for sha256 in objects}
+        self.sizes = {sha256: min(item.size, _size_on_disk(folder / sha256)) for sha256, item in objects.items()}
         self.at_start, self.started = sum(self.sizes.values()), time.monotonic()
 
     @property

@@ -60,7 +60,9 @@ class GitLab:
         while page <= MAX_PAGES:
             entries, headers = self.web.json(f"{self.api}/tree", params={**query, "page": page})
             yield _names(entries, folder)
-            following = headers.get("x-next-page", "")
+            # Without that header (a proxy may drop it) a full page may not be the last one.
+            full = str(page + 1) if len(entries) >= NAMES_PER_PAGE else ""
+            following = headers.get("x-next-page", full)
             if not following:
                 return
             if following != str(page + 1):

@@ -50,10 +50,11 @@ class Replay:
             )
         try:
             _check(source, item, hash_file(source).sha256)
-            os.link(source, path)
+            link = path.with_name(f"{path.name}.{os.getpid()}.link")
+            os.link(source, link)
+            link.replace(path)
+            link.unlink(missing_ok=True)  # a rename between two names of one file does nothing
             sync_path(path.parent)
-        except FileExistsError:
-            pass  # another process was faster
         except OSError:  # another disk, or one without links
             self._copy(source, item, path, received)
         received(item.size)

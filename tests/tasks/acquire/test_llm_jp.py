@@ -69,6 +69,16 @@ def test_what_was_fetched_depends_neither_on_the_mirror_nor_on_the_order_of_arri
     assert identity(source(gitlab.url)) == identity(LlmJpSource())
 
 
+def test_a_tree_of_many_pages_is_read_to_its_end_even_where_a_proxy_drops_the_page_header(gitlab, tmp_path):
+    blobs = [{"type": "blob", "path": f"{WIKI}/{n:03}.md"} for n in range(100)]
+    last = [{"type": "blob", "path": name} for name in FILES]
+    gitlab.faults["tree"] = lambda server, http: (
+        http.send(200, json.dumps(blobs if "&page=1" in http.path else last).encode()) is None
+    )
+    files, _ = fetch_corpus(tmp_path, gitlab.url)
+    assert [f.name for f in files] == sorted(FILES) and gitlab.kinds().count("tree") == 2
+
+
 def test_equal_content_under_two_names_is_fetched_once(tmp_path):
     with GitLabServer({f"{WIKI}/train_{n}.jsonl.gz": shard(7) for n in range(3)}) as gitlab:
         files, _ = fetch_corpus(tmp_path, gitlab.url)
