@@ -35,7 +35,8 @@ def load_config(recipe: str, file: Path | None = None, assignments: tuple[str, .
 def merged(values: Any, changes: Any, path: str = "") -> Any:
     """`values` with `changes` laid over it, level by level; lists change by index when `changes` maps numbers.
 
-    A section whose `kind` changes starts anew: of the old kind it keeps only what the new kind knows too.
+    A section whose `kind` changes starts anew: of the old kind it keeps only what the new kind knows too; so do filters
+    whose `preset` is named.
     """
     if isinstance(values, list) and isinstance(changes, dict) and changes and all(str(k).isdigit() for k in changes):
         return _merged_list(values, changes, path)
@@ -44,6 +45,8 @@ def merged(values: Any, changes: Any, path: str = "") -> Any:
     if "kind" in changes and changes["kind"] != values.get("kind") and path == "source":
         known = _source_fields(changes["kind"])
         values = {key: value for key, value in values.items() if key in known}
+    if "preset" in changes and path == "filters":
+        values = {}
     result = dict(values)
     for key, change in changes.items():
         result[key] = merged(result.get(key), change, f"{path}.{key}".lstrip("."))
