@@ -86,7 +86,9 @@ def outcome_of(batch: Batch, written: pa.Table) -> Outcome:
         texts=pc.coalesce(texts, batch.texts),
         scores={RESULT: np.where(lost, 0.0, 1.0)},
         edits=_edits(batch, rows),
-        notes={row: _note(batch.texts[row].as_py(), rows["filters"][row].as_py()) for row in np.flatnonzero(lost).tolist()},
+        notes={
+            row: _note(batch.texts[row].as_py(), rows["filters"][row].as_py()) for row in np.flatnonzero(lost).tolist()
+        },
     )
 
 

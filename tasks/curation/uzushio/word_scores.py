@@ -15,7 +15,7 @@ import numpy as np
 from data_contracts.errors import ConfigError, MissingPackage
 from tasks.curation.uzushio.cleaning import LINK_END, LINK_START
 from tasks.curation.uzushio.paragraphs import Documents
-from tasks.curation.uzushio.perplexity import LanguageModel
+from tasks.curation.uzushio.perplexity import LanguageModel, installed_dictionary
 
 SENTENCE = re.compile("[^\n。、！？!?]*[\n。、！？!?]|[^\n。、！？!?]+")
 MAX_SENTENCE_UNITS = 16_383
@@ -67,15 +67,13 @@ def open_tokenizer(dictionary: Path | None) -> Any:
         import sudachipy
     except ImportError:
         raise MissingPackage.of("KenLM filters of uzushio", "sudachipy", "sudachi") from None
-    if dictionary is None:
-        try:
-            import sudachidict_core  # noqa: F401 - sudachipy finds it by name
-        except ImportError:
-            raise MissingPackage.of("KenLM filters of uzushio", "sudachidict_core", "sudachi") from None
+    file = dictionary or installed_dictionary()
+    if file is None:
+        raise MissingPackage.of("KenLM filters of uzushio", "sudachidict_core", "sudachi")
     try:
-        return sudachipy.Dictionary(dict=str(dictionary) if dictionary else "core").create()
+        return sudachipy.Dictionary(dict=str(file)).create()
     except Exception as error:  # sudachipy raises its own kinds from Rust
-        raise ConfigError(f"`{dictionary}`: {error}; expected a Sudachi dictionary") from None
+        raise ConfigError(f"`{file}`: {error}; expected a Sudachi dictionary") from None
 
 
 @lru_cache(maxsize=2)
