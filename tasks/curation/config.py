@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.curation.filters import FilterSpec, default_cascade
 from tasks.runtime import NOT_IDENTITY
-
-Preset = Literal["default", "wikipedia", "web", "uzushio-03a"]
 
 RECALL_CURVE = tuple(step / 20 for step in range(10, 21))
 """Similarities at which the recall of a sketch is told: 0.5 to 1.0."""
@@ -42,24 +40,10 @@ class FilterConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    preset: Preset | None = Field(
-        default=None,
-        description="Named normalisation and cascade; fills those that are not given.",
-        json_schema_extra=NOT_IDENTITY,
-    )
     normalization: NormalizationConfig = Field(default_factory=NormalizationConfig, description="Cleaning of the text.")
     cascade: tuple[FilterSpec, ...] = Field(
         default_factory=default_cascade, description="Filters in order; later ones see only what earlier ones kept."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_from_preset(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or not given.get("preset"):
-            return given
-        from tasks.curation.presets import preset_values
-
-        return {**preset_values(given["preset"]), **given}
 
 
 class FuzzyConfig(BaseModel):
@@ -104,7 +88,7 @@ class Documents(BaseModel):
         json_schema_extra=NOT_IDENTITY,
     )
     text_field: str = Field(default="text", description="Field of a record that holds its text.")
-    id_field: str = Field(default="id", description="Field that holds its id; `<file>:<line>` where there is none.")
+    id_field: str = Field(default="id", description="Field of a record that holds its id; `./<file>:<line>` if none.")
 
 
 class KeptCorpus(Documents):

@@ -74,13 +74,14 @@ def rows_of(file: DocumentFile) -> Iterator[pa.Table]:
     source = _source(file.reference)
     try:
         for lines in _lines(file, source):
-            understood = understand(lines, file.name, file.reference.name, source)
+            understood = understand(lines, file.name, ".", source)
             for row in understood.quarantine:
                 raise SourceError(
                     f"`{file.path}`: line {row['line']} is no document: {row['reason']}",
                     hint=f"mend it, or set `text_field` of the reference `{file.reference.name}` in `dedup.against`",
                 )
-            yield _table(file, understood.columns.id, understood.columns.text)
+            ids, texts, *_ = understood.columns
+            yield _table(file, ids, texts)
     except (OSError, EOFError, zlib.error, pa.ArrowInvalid) as error:
         raise SourceError(
             f"`{file.path}`: {type(error).__name__}: {error}; expected a whole file of documents",
