@@ -47,18 +47,24 @@ Record = bytes | TooLong | dict[str, Any]
 
 
 class Lines(NamedTuple):
-    """Consecutive records of one chunk. first: number of the first, from 1; byte_offset: its own, -1 where unknown."""
+    """Consecutive lines of one chunk. first: number of the first, from 1; byte_offset: its own, -1 where unknown;
+    content: the lines as they stand, each ended by a newline, or one record a line.
+    """
 
     chunk: int
     first: int
     byte_offset: int
-    records: list[Record]
+    content: bytes | list[Record]
+
+    def records(self) -> list[Any]:
+        """A Record for each line."""
+        return self.content.split(b"\n")[:-1] if isinstance(self.content, bytes) else self.content
 
     def byte_offsets(self) -> list[int]:
-        """Where each record begins in the uncompressed file."""
+        """Where each line begins in the uncompressed file."""
         if self.byte_offset < 0:
-            return [-1] * len(self.records)
-        lengths = [1 + (r.num_bytes if isinstance(r, TooLong) else len(r)) for r in self.records]
+            return [-1] * len(self.content)
+        lengths = [1 + (r.num_bytes if isinstance(r, TooLong) else len(r)) for r in self.records()]
         return list(accumulate(lengths, initial=self.byte_offset))
 
 
@@ -112,24 +118,23 @@ class JsonLines:
         else:
             self._pieces.append(piece)
 
-    def _ended(self, block: bytes) -> list[Record]:
-        """The lines of a block that ends with a newline; the first may have begun in earlier blocks."""
-        lines: list[Any] = block.split(b"\n")
-        lines.pop()
+    def _ended(self, block: bytes) -> bytes | list[Record]:
+        """The content of a block that ends with a newline; its first line may have begun in earlier blocks."""
+        too_long: list[Record] = []
         if self._num_bytes:
-            self._continue_line(lines[0])
-            lines[0] = b"".join(self._pieces)
+            first = block.index(b"\n")
+            self._continue_line(block[:first])
             if self._num_bytes > self.max_line_bytes:
-                lines[0] = TooLong(self._head, self._num_bytes)
+                too_long, block = [TooLong(self._head, self._num_bytes)], block[first + 1 :]
+            else:
+                block = b"".join((*self._pieces, block[first:]))
             self._start_line()
-        if self.max_line_bytes < len(block):
-            return [self._bounded(line) for line in lines]
-        return lines
+        if too_long or self.max_line_bytes < len(block):
+            return too_long + [self._bounded(line) for line in block.split(b"\n")[:-1]]
+        return block
 
-    def _bounded(self, line: bytes | TooLong) -> bytes | TooLong:
-        if isinstance(line, TooLong) or len(line) <= self.max_line_bytes:
-            return line
-        return TooLong(line[:HEAD_BYTES], len(line))
+    def _bounded(self, line: bytes) -> bytes | TooLong:
+        return line if len(line) <= self.max_line_bytes else TooLong(line[:HEAD_BYTES], len(line))
 
 
 def _next_lines(block: bytes, position: int, wanted: int) -> tuple[int, int]:

@@ -7,9 +7,10 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
-from isal.igzip_lib import IsalError
+from isal import igzip_lib
 from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.errors import SourceError
@@ -18,6 +19,9 @@ from tasks.acquire.config import HuggingFaceSource, Source
 from tasks.acquire.lines import JsonLines, Lines, ParquetRows, Rows, Share, blocks_of
 from tasks.acquire.records import understand
 from tasks.acquire.shards import ChunkResult, ChunkWriter
+
+# The stubs of isal declare its error as an object.
+_DAMAGE = (OSError, EOFError, zlib.error, cast(type[Exception], igzip_lib.IsalError), pa.ArrowInvalid)
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 
@@ -102,7 +106,7 @@ def _named_failures(lines: Iterable[Lines], source: SourceFile) -> Iterator[Line
     """The same lines; damage that a decompressor reports becomes a SourceError that names the file."""
     try:
         yield from lines
-    except (OSError, EOFError, zlib.error, IsalError, pa.ArrowInvalid) as error:
+    except _DAMAGE as error:
         raise SourceError(
             f"`{source.path}`: {type(error).__name__}: {error}; expected a whole {'/'.join(SUFFIXES)} file",
             hint="fetch or export the file again; it is damaged or cut short",

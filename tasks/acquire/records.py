@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from data_contracts.rows import DOCUMENTS
 from tasks.acquire.config import Source
 from tasks.acquire.lines import HEAD_BYTES, Lines, Record, TooLong
 
@@ -14,60 +15,52 @@ class Unreadable(Exception):
     """Why a line is no document."""
 
 
-class Columns(NamedTuple):
-    """Documents, in the order of data_contracts.rows.DOCUMENTS."""
-
-    id: list[str]
-    text: list[str]
-    source: list[str]
-    url: list[str]
-    title: list[str]
-    meta: list[str]
-
-
 class Understood(NamedTuple):
-    """What became of lines: documents, rows of quarantine, blank lines; together all of them."""
+    """What became of lines: documents, as columns of DOCUMENTS; rows of QUARANTINE; blank lines."""
 
-    columns: Columns
+    columns: list[list[str]]
     quarantine: list[dict[str, Any]]
     num_blank: int
 
 
 def understand(lines: Lines, file: str, source_name: str, config: Source) -> Understood:
     """Every line as a document, a row of quarantine, or blank. file: its name in ledgers."""
-    result = Columns([], [], [], [], [], [])
-    ids, texts, places, urls, titles, metas = result
+    rows: list[tuple[str, ...]] = []
     bad: dict[int, str] = {}
     num_blank = 0
-    text_field, id_field, prefix, loads = config.text_field, config.id_field, f"{source_name}/{file}:", orjson.loads
-    is_usual = id_field not in ("title", "url")
-    for index, content in enumerate(lines.records):
-        place = f"{prefix}{lines.first + index}"
+    prefix, parse, usual = f"{source_name}/{file}:", orjson.loads, _UsualLayout(config)
+    for number, content in enumerate(lines.records(), lines.first):
         try:
-            record = loads(content) if type(content) is bytes else record_of(content, config)
-            # The LLM-JP layout and nothing else, {text, meta: {id, title, url}}, is most of what is ever read.
-            if is_usual and type(record) is dict and len(record) == 2:
-                text, meta = record.get(text_field), record.get("meta")
-                if type(text) is str and type(meta) is dict and len(meta) == 3:
-                    identifier, title, url = meta.get(id_field), meta.get("title"), meta.get("url")
-                    if type(identifier) is str and identifier and type(title) is str and type(url) is str:
-                        ids.append(identifier)
-                        texts.append(text)
-                        places.append(place)
-                        urls.append(url)
-                        titles.append(title)
-                        metas.append("{}")
-                        continue
-            row = document_of(record, place, config)
+            record = parse(content) if type(content) is bytes else record_of(content, config)
+            place = f"{prefix}{number}"
+            rows.append(usual.document_of(record, place) or document_of(record, place, config))
         except (orjson.JSONDecodeError, Unreadable) as error:
             if isinstance(content, bytes) and not content.strip():
                 num_blank += 1
             else:
-                bad[index] = _reason(content, error)
-            continue
-        for column, value in zip(result, row, strict=True):
-            column.append(value)
-    return Understood(result, _quarantine(lines, file, bad) if bad else [], num_blank)
+                bad[number - lines.first] = _reason(content, error)
+    columns = list(map(list, zip(*rows, strict=True))) if rows else [[] for _ in DOCUMENTS.names]
+    return Understood(columns, _quarantine(lines, file, bad), num_blank)
+
+
+class _UsualLayout:
+    """A short cut for the LLM-JP layout and nothing else, {text, meta: {id, title, url}}: most of what is ever read."""
+
+    def __init__(self, config: Source) -> None:
+        self.text_field, self.id_field = config.text_field, config.id_field
+        self.num_fields = 2 if config.text_field != "meta" and config.id_field not in ("title", "url") else -1
+
+    def document_of(self, record: Any, place: str) -> tuple[str, str, str, str, str, str] | None:
+        """What `document_of` makes of the record; none where it has another layout."""
+        if type(record) is not dict or len(record) != self.num_fields:
+            return None
+        text, meta = record.get(self.text_field), record.get("meta")
+        if type(text) is not str or type(meta) is not dict or len(meta) != 3:
+            return None
+        identifier, title, url = meta.get(self.id_field), meta.get("title"), meta.get("url")
+        if type(identifier) is not str or type(title) is not str or type(url) is not str or not identifier:
+            return None
+        return identifier, text, place, url, title, "{}"
 
 
 def record_of(content: Record, config: Source) -> Any:
@@ -84,7 +77,7 @@ def document_of(record: Any, place: str, config: Source) -> tuple[str, str, str,
     """The row (data_contracts.rows.DOCUMENTS) of a record in LLM-JP layout or flat. Raises Unreadable."""
     if not isinstance(record, dict):
         raise Unreadable(f"a JSON {type(record).__name__}, expected an object")
-    rest = dict(record)
+    rest = record.copy()
     text = rest.pop(config.text_field, None)
     if not isinstance(text, str):
         found = "no field" if text is None else f"a {type(text).__name__}"
@@ -118,14 +111,16 @@ def _reason(content: Record, error: Exception) -> str:
 
 def _quarantine(lines: Lines, file: str, bad: dict[int, str]) -> list[dict[str, Any]]:
     """Rows (data_contracts.rows.QUARANTINE) of the records at the indices of `bad`, which holds the reasons."""
-    offsets = lines.byte_offsets()
+    if not bad:
+        return []
+    records, offsets = lines.records(), lines.byte_offsets()
     return [
         {
             "file": file,
             "line": lines.first + index,
             "byte_offset": offsets[index],
             "reason": reason,
-            "raw": _raw(lines.records[index])[:HEAD_BYTES],
+            "raw": _raw(records[index])[:HEAD_BYTES],
         }
         for index, reason in bad.items()
     ]

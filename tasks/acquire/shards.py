@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from data_contracts.files import FileEntry, HashingFile
 from data_contracts.rows import DOCUMENTS, PARQUET_OPTIONS, QUARANTINE, ROWS_PER_GROUP
-from tasks.acquire.records import Columns, Understood
+from tasks.acquire.records import Understood
 
 BYTES_PER_GROUP = 256 << 20
 """A row group ends with the document that reaches it, so that 8,192 huge documents are never in memory together."""
@@ -60,7 +60,7 @@ class ChunkWriter:
         self._writer: pq.ParquetWriter | None = None
 
     def add(self, understood: Understood) -> None:
-        num_documents, num_quarantined = len(understood.columns.id), len(understood.quarantine)
+        num_documents, num_quarantined = len(understood.columns[0]), len(understood.quarantine)
         self._counts["num_lines"] += num_documents + num_quarantined + understood.num_blank
         self._counts["num_blank"] += understood.num_blank
         self._counts["num_documents"] += num_documents
@@ -69,11 +69,11 @@ class ChunkWriter:
         if num_documents:
             self._add_documents(understood.columns)
 
-    def _add_documents(self, columns: Columns) -> None:
-        self._hashes += [id_hash(identifier, self.seed) for identifier in columns.id]
+    def _add_documents(self, columns: list[list[str]]) -> None:
+        self._hashes += [id_hash(identifier, self.seed) for identifier in columns[0]]
         arrays = [pa.array(column, pa.string()) for column in columns]
         self._pending.append(arrays)
-        self._pending_rows += len(columns.id)
+        self._pending_rows += len(columns[0])
         self._pending_bytes += _ends(arrays)[-1]
         while self._pending_rows >= ROWS_PER_GROUP or self._pending_bytes >= BYTES_PER_GROUP:
             self._write_group()

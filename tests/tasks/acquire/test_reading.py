@@ -132,7 +132,7 @@ def test_lines_do_not_depend_on_where_the_decompressor_cuts_its_blocks(content, 
         for lines in reader:
             assert lines.chunk % parts == part
             for number, (line, offset) in enumerate(
-                zip(lines.records, lines.byte_offsets(), strict=False), lines.first
+                zip(lines.records(), lines.byte_offsets(), strict=False), lines.first
             ):
                 assert (number - 1) // per_chunk == lines.chunk
                 found[number] = (offset, line)
