@@ -58,7 +58,7 @@ def client_of(address: str | None, workers: int) -> Any:
                 f"`{address}`: no Dask scheduler answered within {CONNECT_SECONDS} s ({type(error).__name__})",
                 hint="start one with `dask scheduler`, or leave `scheduler_address` out for a cluster of this machine",
             ) from None
-        atexit.register(client.close)
+        atexit.register(_close, client)
         return client
 
     class DieWithParent(WorkerPlugin):
@@ -77,6 +77,12 @@ def client_of(address: str | None, workers: int) -> Any:
     )
     client = Client(cluster)
     client.register_plugin(DieWithParent())
-    atexit.register(cluster.close)
-    atexit.register(client.close)
+    atexit.register(_close, client, cluster)
     return client
+
+
+def _close(*opened: Any) -> None:
+    """At the end of the process, when log handlers may be gone already."""
+    logging.disable(logging.ERROR)
+    for one in opened:
+        one.close()

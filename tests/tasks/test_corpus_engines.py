@@ -13,7 +13,7 @@ from tasks.runtime import Runtime
 
 ENGINES = {
     "one process": {"workers": 1},
-    "three processes": {"workers": 3},
+    "two processes": {"workers": 2},
     "dask": {"workers": 2, "engine": "dask"},
 }
 
