@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from tasks.curation.filters.boilerplate import BoilerplateShare, RemoveBoilerplateLines
 from tasks.curation.filters.compression_ratio import CompressionRatio
 from tasks.curation.filters.duplicate_lines import DuplicateLines
 from tasks.curation.filters.duplicate_paragraphs import DuplicateParagraphs
@@ -18,6 +19,9 @@ from tasks.curation.filters.language import Language
 from tasks.curation.filters.latin_ratio import LatinRatio
 from tasks.curation.filters.length import Length
 from tasks.curation.filters.list_ratio import ListRatio
+from tasks.curation.filters.mask_personal_data import MaskPersonalData
+from tasks.curation.filters.ng_words import NgWords
+from tasks.curation.filters.perplexity import Perplexity
 from tasks.curation.filters.repetition import Repetition
 from tasks.curation.filters.sentence_end_ratio import SentenceEndRatio
 from tasks.curation.filters.symbol_ratio import SymbolRatio
@@ -25,6 +29,8 @@ from tasks.curation.filters.top_ngram import TopNgram
 from tasks.curation.filters.url_density import UrlDensity
 from tasks.curation.filters.uzushio import Uzushio
 from tasks.curation.filters.uzushio_jar import UzushioJar
+from tasks.curation.filters.wikipedia_leftovers import WikipediaLeftovers
+from tasks.curation.filters.word_count import WordCount
 
 FilterSpec = Annotated[
     Length
@@ -44,6 +50,13 @@ FilterSpec = Annotated[
     | SentenceEndRatio
     | TopNgram
     | UrlDensity
+    | BoilerplateShare
+    | RemoveBoilerplateLines
+    | MaskPersonalData
+    | NgWords
+    | Perplexity
+    | WikipediaLeftovers
+    | WordCount
     | Uzushio
     | UzushioJar,
     Field(discriminator="filter"),
