@@ -26,7 +26,7 @@ from tasks.runtime import Runtime
 JOB_BYTES = 32 << 20
 """Uncompressed size of a job, so that one huge shard keeps every worker busy; never less than a row group."""
 
-ROWS_PER_BATCH = 1024
+ROWS_PER_BATCH = 512
 
 THREADS_PER_PROCESS = 8
 """Reading texts and checking some of them holds Python's lock for about a tenth of the time, so more would wait."""
