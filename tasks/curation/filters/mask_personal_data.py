@@ -12,6 +12,9 @@ from tasks.curation.filters.base import Edit
 PLACEHOLDER = r"^[^0-9０-９@＠〒]*$"
 """A placeholder that looked like what it stands for would be masked again."""
 
+MAX_ROUNDS = 4
+"""A number that stands directly at an address is seen when the address is gone: `a@example.jp03-1234-5678`."""
+
 
 class MaskPersonalData(Edit):
     """Puts a placeholder where an e-mail address, a phone number, a postal code or a My Number stands.
@@ -42,14 +45,18 @@ class MaskPersonalData(Edit):
         """The masked text, and the kind of each place that was masked."""
         from tasks.curation.personal_data import FINDERS, find
 
-        places = find(text, {kind for kind in FINDERS if getattr(self, kind)})
-        if not places:
-            return text, []
-        parts, end = [], 0
-        for place in places:
-            parts += [text[end : place.start], getattr(self, f"{place.kind}_placeholder")]
-            end = place.stop
-        return "".join([*parts, text[end:]]), [place.kind for place in places]
+        kinds, masked = {kind for kind in FINDERS if getattr(self, kind)}, []
+        for _ in range(MAX_ROUNDS):
+            places = find(text, kinds)
+            if not places:
+                break
+            parts, end = [], 0
+            for place in places:
+                parts += [text[end : place.start], getattr(self, f"{place.kind}_placeholder")]
+                end = place.stop
+            text = "".join([*parts, text[end:]])
+            masked += [place.kind for place in places]
+        return text, masked
 
     def record(self, pieces: list[str]) -> str:
         """How many places of each kind were masked: `email 2, phone 1`."""
