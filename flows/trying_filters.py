@@ -9,7 +9,7 @@ from typing import Any
 from data_contracts.errors import DataError
 from tasks.acquire.config import LocalSource
 from tasks.acquire.local import find_files
-from tasks.acquire.reading import Unreadable, document_of, lines_of, record_of
+from tasks.acquire.reading import documents_of
 from tasks.curation.config import FilterConfig
 from tasks.curation.trial import QUANTILES, Trial, try_cascade
 
@@ -19,22 +19,17 @@ EXCERPT_CHARACTERS = 120
 def try_filters(config: FilterConfig, path: Path, num_documents: int, num_examples: int) -> tuple[int, list[Trial]]:
     """How many documents were read, the first `num_documents` of a file, folder or glob, and the trial of each step.
 
+    Lines that are no documents are left out: acquire counts and quarantines them; here only filters are tried.
+
     Raises SourceError for a path that cannot be read, DataError when it holds no document.
     """
     source = LocalSource(path=path)
-    rows: list[dict[str, str]] = []
-    for file in find_files(source):
-        for line in islice(lines_of(file.path, file.name), num_documents):
-            try:
-                rows.append(document_of(record_of(line.content), "sample", f"{file.name}:{line.number}", source))
-            except Unreadable:
-                continue  # acquire quarantines it; here only filters are tried
-        if len(rows) >= num_documents:
-            break
+    everything = (row for file in find_files(source) for row in documents_of(file, "sample", source))
+    rows = list(islice(everything, num_documents))
     if not rows:
         raise DataError(f"`{path}`: no readable document, expected JSON lines or parquet with a text field")
-    rows = rows[:num_documents]
-    return len(rows), try_cascade(config, [r["id"] for r in rows], [r["text"] for r in rows], num_examples)
+    ids, texts = (list(column) for column in list(zip(*rows, strict=True))[:2])
+    return len(rows), try_cascade(config, ids, texts, num_examples)
 
 
 def as_text(num_documents: int, trials: list[Trial]) -> str:

@@ -79,6 +79,15 @@ def read_file(
     return ReadResult(chunks=chunks, num_lines_in_file=reader.num_lines)
 
 
+def documents_of(source: SourceFile, source_name: str, config: Source) -> Iterator[tuple[str, ...]]:
+    """The documents of a file as rows in the order of DOCUMENTS, one after the other; what is none is left out.
+
+    Raises SourceError as `read_file` does.
+    """
+    for lines in _named_failures(_reader(source, config, Share()), source):
+        yield from zip(*understand(lines, source.name, source_name, config).columns, strict=True)
+
+
 def _reader(source: SourceFile, config: Source, share: Share) -> JsonLines | ParquetRows | Rows:
     if isinstance(config, HuggingFaceSource):
         from tasks.acquire.huggingface import rows_of
