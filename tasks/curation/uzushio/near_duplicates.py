@@ -1,9 +1,9 @@
 """Near-duplicate paragraphs: SimHash signatures, sorted under a few rotations, decided by the texts themselves.
 
 As in Uzushio, but for its hyperplanes, which are our own: each n-gram adds 1 to each of 128 sums, or takes 1 away, by
-the bits of two hashes, where Uzushio adds normal numbers. Where Uzushio compares within a buffer of some MiB, a fixed
-number of predecessors is compared here, in an order that depends on the paragraphs alone; so equal corpora give equal
-results however they are sharded.
+the bits of two hashes, where Uzushio adds normal numbers. Where Uzushio compares within a buffer of some MiB that does
+not grow beyond four values of the first byte, a fixed number of predecessors is compared here, in an order that depends
+on the paragraphs alone; so equal corpora give equal results however they are sharded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ GRAM_SEED = np.uint64(15213125612)
 LONG_TEXT_UNITS = 30
 SHORT_TEXT_UNITS = 16
 MAX_LENGTH_DIFFERENCE = 50
-PREFIX_DISTANCE = 4
 
 LONG_WORDS, UNIGRAM_WORDS, BIGRAM_WORDS = 128, 4, 8
 SET_WORDS = LONG_WORDS + UNIGRAM_WORDS + BIGRAM_WORDS
@@ -54,8 +53,7 @@ def representatives(
     for rotation in _rotations(rotations):
         rotated = _rotated(prints, rotation)
         order = np.lexsort((hashes, rotated[:, 1], rotated[:, 0]))
-        prefixes = (rotated[:, 0] >> np.uint64(56)).astype(np.int64)
-        _join_neighbours(data, bounds, lengths, prints, prefixes, order, window, matching_bits, parents)
+        _join_neighbours(data, bounds, lengths, prints, order, window, matching_bits, parents)
     labels = _roots(parents)
     smallest = np.full(len(hashes), np.iinfo(np.int64).max)
     np.minimum.at(smallest, labels, hashes)
@@ -182,7 +180,7 @@ def _roots(parents):
 
 
 @numba.njit(cache=True, nogil=True)
-def _join_neighbours(data, bounds, lengths, prints, prefixes, order, window, matching_bits, parents):
+def _join_neighbours(data, bounds, lengths, prints, order, window, matching_bits, parents):
     """Joins each text with those of its `window` predecessors in `order` that match it."""
     longest = 1
     for length in lengths:
@@ -197,8 +195,6 @@ def _join_neighbours(data, bounds, lengths, prints, prefixes, order, window, mat
         _fill_sets(units, length, sets[slot])
         for back in range(1, min(window, place) + 1):
             other = order[place - back]
-            if prefixes[row] - prefixes[other] >= PREFIX_DISTANCE:
-                break
             if not _may_match(lengths[row], lengths[other]):
                 continue
             differing = _num_ones(prints[row, 0] ^ prints[other, 0]) + _num_ones(prints[row, 1] ^ prints[other, 1])

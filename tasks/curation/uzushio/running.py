@@ -150,7 +150,8 @@ def _finish(course: Course, documents: Documents) -> pa.Array:
     """The texts as they go out: kept ones cleaned, those without any text left rejected, others as they were judged."""
     before, rendered = course.current(), documents.rendered()
     alive = course.alive
-    lengths = pc.utf8_length(rendered).to_numpy(zero_copy_only=False).astype(np.float64)
+    # Uzushio writes blank paragraphs alone as line ends; a text without anything to see is none here.
+    lengths = pc.utf8_length(pc.utf8_trim(rendered, "\n")).to_numpy(zero_copy_only=False).astype(np.float64)
     course.reject("uzushio.empty", lengths, np.where(alive & (lengths == 0), 1.0, np.nan))
     kept = pa.array(course.alive)
     texts = pc.if_else(kept, rendered, before)

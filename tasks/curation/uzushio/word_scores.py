@@ -71,7 +71,7 @@ def open_tokenizer(dictionary: Path | None) -> Any:
     if file is None:
         raise MissingPackage.of("KenLM filters of uzushio", "sudachidict_core", "sudachi")
     try:
-        return sudachipy.Dictionary(dict=str(file)).create()
+        return sudachipy.Dictionary(dict=str(file)).tokenizer()
     except Exception as error:  # sudachipy raises its own kinds from Rust
         raise ConfigError(f"`{file}`: {error}; expected a Sudachi dictionary") from None
 
