@@ -100,6 +100,6 @@ def _suspects(data, bounds, meanings, strip, longest):
                 found[document] = True
                 break
             before = meaning
-        if strip and end > bounds[document] and (before == BLANK or before == LINE_END):
+        if strip and end > bounds[document] and before != PLAIN:
             found[document] = True
     return found

@@ -7,12 +7,12 @@ import logging
 
 import pyarrow.parquet as pq
 import pytest
-from downloads import fetch_corpus, fetched, source
-from gitlab_server import COMMIT, WIKI, GitLabServer, redirect, sha256_of, shard, status
 from pydantic import ValidationError
 
 from data_contracts.artifacts import RawCorpus
 from data_contracts.errors import SourceError
+from downloads import fetch_corpus, fetched, source
+from gitlab_server import COMMIT, WIKI, GitLabServer, redirect, sha256_of, shard, status
 from tasks.acquire.config import CorpusFolder, LlmJpSource
 from tasks.acquire.corpus_licences import licence_of
 from tasks.runtime import Runtime, identity

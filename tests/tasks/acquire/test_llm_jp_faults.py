@@ -9,6 +9,8 @@ import time
 from email.utils import format_datetime
 
 import pytest
+
+from data_contracts.errors import SourceError, TransientSourceError
 from downloads import fetch_corpus, fetched, parts
 from gitlab_server import (
     LOGIN,
@@ -30,8 +32,6 @@ from gitlab_server import (
     status,
     times,
 )
-
-from data_contracts.errors import SourceError, TransientSourceError
 from tasks.acquire.patience import retry_after_seconds
 
 NAME = f"{WIKI}/train_0.jsonl.gz"

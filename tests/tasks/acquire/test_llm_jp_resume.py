@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 
 import pytest
-from downloads import fetch_corpus, fetched, parts
-from gitlab_server import COMMIT, WIKI, GitLabServer, half_then_close, half_then_reset, sha256_of, status, times
 
 from data_contracts.errors import SourceError, StorageError, TransientSourceError
+from downloads import fetch_corpus, fetched, parts
+from gitlab_server import COMMIT, WIKI, GitLabServer, half_then_close, half_then_reset, sha256_of, status, times
 from tasks.acquire import downloading
 from tasks.acquire.patience import Stopped, in_parallel
 
