@@ -5,17 +5,13 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import orjson
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,11 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from command_line import ROOT
-from data_contracts.artifacts import RawCorpus
 from data_contracts.errors import SourceError
 from tasks.acquire.config import LocalSource
 from tasks.acquire.lines import JsonLines, Share, TooLong
-from tasks.acquire.reading import ReadResult, SourceFile, read_file
+from tasks.acquire.reading import SourceFile, read_file
 from tasks.acquire.shards import ChunkResult, hashes_path
 from tasks.acquire.sharing import num_shares, whole_file
 
@@ -254,57 +249,3 @@ def test_fields_that_json_cannot_hold_are_quarantined_not_fatal(tmp_path):
     read(tmp_path / "a.jsonl", tmp_path / "out")
     (bad,) = rows(tmp_path / "out", "quarantine")
     assert bad["reason"].startswith("fields that cannot be kept as JSON")
-
-
-ACQUIRE = """
-import sys
-from pathlib import Path
-from tasks import parallel
-from tasks.acquire import sharing
-from tasks.acquire.config import LocalSource
-from tasks.runtime import Runtime
-from tasks.stage import Request
-from tasks.stages import ACQUIRE
-from tasks.store import Store
-if __name__ == "__main__":
-    parallel.INLINE_BYTES = sharing.MIN_SHARE_BYTES = 1
-    source, store, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    request = Request.of(ACQUIRE, LocalSource(path=source), {})
-    print(Store(store).build(request, Runtime(store=store, workers=workers)).path)
-"""
-
-
-def test_reading_that_was_killed_goes_on_with_what_is_missing(tmp_path):
-    source = tmp_path / "in"
-    source.mkdir()
-    lines = b"\n".join(usual(n, "雨" * (n % 600)) for n in range(40_000))
-    packed(source / "train_0.jsonl.gz", lines)
-    packed(source / "train_1.jsonl", usual(50_000, "雪"))
-    (tmp_path / "run.py").write_text(ACQUIRE, encoding="utf-8")
-    command = [sys.executable, str(tmp_path / "run.py"), str(source)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-
-    def finish(store: Path, workers: int) -> RawCorpus:
-        done = subprocess.run([*command, str(store), str(workers)], env=environment, check=True, capture_output=True)
-        return RawCorpus.open(Path(done.stdout.decode().strip()))
-
-    run = subprocess.Popen([*command, str(tmp_path / "store"), "2"], env=environment)
-    deadline = time.monotonic() + 60
-    while not (noted := list((tmp_path / "store").glob(".partial/acquire-*/.scratch/read-*.json"))):
-        assert run.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    children = psutil.Process(run.pid).children(recursive=True)
-    os.kill(run.pid, signal.SIGKILL)
-    run.wait()
-    psutil.wait_procs(children, timeout=30)
-    assert not list((tmp_path / "store").glob("acquire/*"))
-    names = [
-        c.shard.name for path in noted for c in ReadResult.model_validate_json(path.read_bytes()).chunks if c.shard
-    ]
-    written = {name: (noted[0].parent / name).stat().st_mtime_ns for name in names}
-    killed = finish(tmp_path / "store", 2)
-    assert {name: (killed.path / name).stat().st_mtime_ns for name in names} == written
-    undisturbed = finish(tmp_path / "other", 1)
-    assert killed.digest == undisturbed.digest
-    assert killed.manifest.summary.counts == undisturbed.manifest.summary.counts
