@@ -185,18 +185,21 @@ def _read_output(folder: Path, ids: pa.Array) -> pa.Table:
         )
     found = ds.dataset(folder, format="parquet", partitioning=partitions).to_table(columns=["docId", "text", "filter"])
     found = found.sort_by([("docId", "ascending"), ("filter", "ascending"), ("text", "ascending")])
+    kept = pc.equal(found["filter"], KEPT_FOLDER)
+    texts = found.filter(kept)
     unknown = pc.sum(pc.invert(pc.is_in(found["docId"], value_set=ids))).as_py()
-    if unknown:
+    if unknown or pc.count_distinct(texts["docId"]).as_py() != texts.num_rows:
         raise ReconciliationError(
-            f"`uzushio_jar`: found {unknown} rows with ids that were not handed in, expected only those",
+            f"`uzushio_jar`: found {unknown or 0} rows with ids that were not handed in and {texts.num_rows} kept ones, "
+            "expected ids that were, each kept once at most",
             hint="something else writes to the same folder, or the jar changes ids",
         )
-    kept = pc.equal(found["filter"], KEPT_FOLDER)
-    texts = found.filter(kept).select(["docId", "text"])
-    others = found.filter(pc.invert(kept)).group_by("docId", use_threads=False)
-    removed = others.aggregate([("filter", "list"), ("text", "list")])
-    joined = texts.join(removed, "docId", join_type="full outer", use_threads=False)
-    return joined.select(["docId", "text", "filter_list", "text_list"]).rename_columns(WRITTEN.names).cast(WRITTEN)
+    groups = found.filter(pc.invert(kept)).group_by("docId", use_threads=False)
+    removed = groups.aggregate([("filter", "list"), ("text", "list")])
+    every = pc.unique(found["docId"])
+    kept_at, removed_at = (pc.index_in(every, value_set=table["docId"]) for table in (texts, removed))
+    columns = (texts["text"].take(kept_at), *(removed[name].take(removed_at) for name in ("filter_list", "text_list")))
+    return pa.table([every, *columns], names=WRITTEN.names).cast(WRITTEN)
 
 
 def _write(table: pa.Table, path: Path) -> None:
