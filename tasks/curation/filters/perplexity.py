@@ -1,5 +1,7 @@
 """Documents that a language model finds too strange, or too well known."""
 
+# pyright: reportMissingImports=false
+# kenlm is an optional package.
 from __future__ import annotations
 
 from functools import lru_cache
