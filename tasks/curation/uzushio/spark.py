@@ -190,7 +190,7 @@ def _read_output(folder: Path, ids: pa.Array) -> pa.Table:
     unknown = pc.sum(pc.invert(pc.is_in(found["docId"], value_set=ids))).as_py()
     if unknown or pc.count_distinct(texts["docId"]).as_py() != texts.num_rows:
         raise ReconciliationError(
-            f"`uzushio_jar`: found {unknown or 0} rows with ids that were not handed in and {texts.num_rows} kept ones, "
+            f"`uzushio_jar`: found {unknown or 0} rows with ids that were not handed in, or an id twice, "
             "expected ids that were, each kept once at most",
             hint="something else writes to the same folder, or the jar changes ids",
         )

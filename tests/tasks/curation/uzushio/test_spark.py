@@ -1,4 +1,4 @@
-"""The step that runs the real Uzushio, up to its command: a program of our own stands in for spark-submit and the jar."""
+"""The step that runs the real Uzushio, up to its command: a program of ours stands in for spark-submit."""
 
 import os
 import re
