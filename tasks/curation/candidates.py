@@ -17,9 +17,8 @@ import numpy as np
 from tasks.curation.config import FuzzyConfig
 from tasks.curation.folding import fold
 from tasks.curation.minhash import gram_sets, jaccards
-from tasks.curation.scanning import LIGHT_WORK, WORKER_BYTES, bounded
 from tasks.curation.spool import Spool
-from tasks.parallel import map_jobs
+from tasks.curation.workers import WORKER_BYTES, map_light
 from tasks.runtime import Runtime
 
 MAX_BUCKET = 64
@@ -94,15 +93,16 @@ def compare_candidates(
         BandJob(band, spool, folder / "among.npy", MAX_BUCKET, folder)
         for band in range(fuzzy.bands if len(among) else 0)
     )
-    # Sorting a key takes about as long as half a byte of text in the work that map_jobs' limit means.
-    limited = bounded(runtime, WORKER_BYTES + BAND_BYTES_PER_DOCUMENT * len(among))
-    for _ in map_jobs(scan_band, bands, runtime=limited, num_bytes=len(among) * len(bands) // 2):
+    # Sorting a key takes about as long as scanning five bytes of text.
+    sorting = WORKER_BYTES + BAND_BYTES_PER_DOCUMENT * len(among)
+    num_bytes = 5 * len(among) * len(bands)
+    for _ in map_light(scan_band, bands, runtime=runtime, num_bytes=num_bytes, worker_bytes=sorting):
         pass
     spool.remove("keys")
     jobs = _pair_jobs(spool, bands, fuzzy, runtime, folder)
-    num_bytes = _text_compared(spool, sum(band.path("codes").stat().st_size // 8 for band in bands)) // LIGHT_WORK
+    num_bytes = _text_compared(spool, sum(band.path("codes").stat().st_size // 8 for band in bands))
     num_compared = 0
-    for _, number in map_jobs(compare, jobs, runtime=bounded(runtime, 2 * WORKER_BYTES), num_bytes=num_bytes):
+    for _, number in map_light(compare, jobs, runtime=runtime, num_bytes=num_bytes, worker_bytes=2 * WORKER_BYTES):
         num_compared += number
     for band in bands:
         band.path("codes").unlink()

@@ -80,21 +80,36 @@ def _band_keys(codes, bounds, ngram, multipliers, offsets, rows, keys):
     longest = 1
     for document in range(len(bounds) - 1):
         longest = max(longest, bounds[document + 1] - bounds[document])
-    grams = np.empty(longest, dtype=np.uint64)
+    grams = np.empty(longest + 8, dtype=np.uint64)
     minima = np.empty(len(multipliers), dtype=np.uint32)
     for document in range(len(bounds) - 1):
         count = _gram_hashes(codes, bounds[document], bounds[document + 1], ngram, grams)
         minima[:] = np.uint32(0xFFFFFFFF)
-        for index in range(count):
-            gram = np.uint32(grams[index] >> np.uint64(32))
-            for p in range(len(multipliers)):
-                value = np.uint32(multipliers[p] * gram + offsets[p])
-                minima[p] = min(minima[p], value)
+        # Eight n-grams at once, the last one repeated: each multiplier and minimum is loaded once for all of them.
+        grams[count : count + 8] = grams[count - 1]
+        for index in range(0, count, 8):
+            _lower_minima(grams[index : index + 8], multipliers, offsets, minima)
         for band in range(keys.shape[1]):
             key = np.uint64(band)
             for row in range(band * rows, band * rows + rows):
                 key = mixed(key * BASE + np.uint64(minima[row]))
             keys[document, band] = key
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _lower_minima(grams, multipliers, offsets, minima):
+    a, b, c, d = _upper(grams[0]), _upper(grams[1]), _upper(grams[2]), _upper(grams[3])
+    e, f, g, h = _upper(grams[4]), _upper(grams[5]), _upper(grams[6]), _upper(grams[7])
+    for p in range(len(minima)):
+        m, o = multipliers[p], offsets[p]
+        first = min(min(np.uint32(m * a + o), np.uint32(m * b + o)), min(np.uint32(m * c + o), np.uint32(m * d + o)))
+        second = min(min(np.uint32(m * e + o), np.uint32(m * f + o)), min(np.uint32(m * g + o), np.uint32(m * h + o)))
+        minima[p] = min(minima[p], min(first, second))
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _upper(gram):
+    return np.uint32(gram >> np.uint64(32))
 
 
 @numba.njit(cache=True, nogil=True)

@@ -20,7 +20,7 @@ from tasks.curation.identifiers import IdIndex
 from tasks.curation.minhash import band_keys
 from tasks.curation.references import DocumentFile, rows_of
 from tasks.curation.spool import Fingerprints, Spool, SpoolWriter
-from tasks.parallel import map_jobs
+from tasks.curation.workers import map_light
 from tasks.runtime import Runtime
 from tasks.workspace import Workspace
 
@@ -29,11 +29,6 @@ PORTION_BYTES = 4 << 20
 """Documents are fingerprinted in portions that stay in a core's cache; one that is bigger alone is a portion."""
 
 JOB_BYTES = 64 << 20
-WORKER_BYTES = 384 << 20
-"""What a process takes that scans, compares or writes: its libraries, a row group and the buffers of a portion."""
-
-LIGHT_WORK = 4
-"""Scanning and writing take about a quarter of the time of the work that map_jobs' limit for new processes means."""
 
 
 class ScanJob(NamedTuple):
@@ -123,9 +118,8 @@ def _shifted(findings: Sequence[np.ndarray], starts: Sequence[int]) -> np.ndarra
 def _run(workspace: Workspace, jobs: Sequence[ScanJob], total: int) -> dict[str, ScanResult]:
     results, done = {}, 0
     workspace.progress(0, total)
-    num_bytes = sum(_num_bytes(job) for job in jobs) // LIGHT_WORK
-    runtime = bounded(workspace.runtime, WORKER_BYTES)
-    for job, result in map_jobs(scan, jobs, runtime=runtime, num_bytes=num_bytes):
+    num_bytes = sum(_num_bytes(job) for job in jobs)
+    for job, result in map_light(scan, jobs, runtime=workspace.runtime, num_bytes=num_bytes):
         results[job.name] = result
         done += sum(size for _, size in result.parts) if job.file is None else 0
         workspace.progress(done, total)
@@ -134,13 +128,6 @@ def _run(workspace: Workspace, jobs: Sequence[ScanJob], total: int) -> dict[str,
 
 def _num_bytes(job: ScanJob) -> int:
     return job.file.path.stat().st_size if job.file else sum(group.num_bytes for group in job.groups)
-
-
-def bounded(runtime: Runtime, worker_bytes: int) -> Runtime:
-    """The runtime with as many workers as half of its memory has room for; the other half is this process'."""
-    return runtime.model_copy(
-        update={"workers": max(1, min(runtime.workers, runtime.memory_bytes // 2 // worker_bytes))}
-    )
 
 
 def _corpus_jobs(

@@ -14,8 +14,7 @@ import pyarrow.parquet as pq
 from data_contracts.files import FileEntry, HashingFile
 from data_contracts.rows import DOCUMENTS, PARQUET_OPTIONS
 from tasks.curation.documents import GroupWriter, RowGroup, num_characters
-from tasks.curation.scanning import LIGHT_WORK, WORKER_BYTES, bounded
-from tasks.parallel import map_jobs
+from tasks.curation.workers import map_light
 from tasks.runtime import Runtime
 
 
@@ -44,8 +43,8 @@ class Selected(NamedTuple):
 
 def select_rows(jobs: Sequence[SelectJob], runtime: Runtime) -> dict[str, Selected]:
     """What became of each output of all jobs, by its name."""
-    num_bytes = sum(group.num_bytes for job in jobs for group in job.groups) // LIGHT_WORK
-    results = map_jobs(select, jobs, runtime=bounded(runtime, WORKER_BYTES), num_bytes=num_bytes)
+    num_bytes = sum(group.num_bytes for job in jobs for group in job.groups)
+    results = map_light(select, jobs, runtime=runtime, num_bytes=num_bytes)
     return {selected.entry.name: selected for _, written in results for selected in written}
 
 

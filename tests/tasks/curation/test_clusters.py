@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tasks import parallel
-from tasks.curation import candidates, clusters
+from tasks.curation import candidates, clusters, workers
 from tasks.curation.clusters import Clusters, find_clusters
 from tasks.curation.components import connect, roots_of
 from tasks.curation.config import FuzzyConfig
@@ -252,14 +252,15 @@ def test_processes_little_memory_and_small_runs_change_nothing(
     families: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = clusters_of(families)
-    monkeypatch.setattr(parallel, "INLINE_BYTES", 0)
     for name in ("CELL_DOCUMENTS", "RUN_CODES", "BATCH_PAIRS"):
         monkeypatch.setattr(candidates, name, 7)
     alone = clusters_of(families)
     monkeypatch.undo()
+    threads = clusters_of(families, workers=2)
     monkeypatch.setattr(parallel, "INLINE_BYTES", 0)
-    together = clusters_of(families, workers=2)
-    for other in (alone, together):
+    monkeypatch.setattr(workers, "THREADED_BYTES", 0)
+    processes = clusters_of(families, workers=2)
+    for other in (alone, threads, processes):
         assert other.clusters.survivor.tolist() == whole.clusters.survivor.tolist()
         assert other.pairs.tolist() == whole.pairs.tolist() and other.jaccard.tolist() == whole.jaccard.tolist()
         assert other.clusters.edges.num_compared == whole.clusters.edges.num_compared

@@ -8,8 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_contracts.errors import DataError
+from tasks import parallel
+from tasks.curation import workers
 from tasks.curation.config import DedupConfig
+from tasks.curation.deduplication import remove_duplicates
+from tasks.runtime import Runtime
 from tasks.stages import DEDUP
+from tasks.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +74,9 @@ def test_counts_and_proofs_reconcile(seal_corpus, run, kept_ids, ledger, documen
     assert counts["num_characters_in"] == counts["num_characters_kept"] + counts["num_characters_removed"]
     assert counts["num_clusters"] == 3
     assert proofs["survivors"]["num_removed_with_kept_survivor"] == 6
-    assert proofs["near_duplicates"]["expected_recall"]["0.80"] > 0.997
+    curve = proofs["near_duplicates"]["expected_recall"]
+    assert list(curve) == [f"{step / 20:.2f}" for step in range(10, 21)]
+    assert curve["0.50"] < 0.13 and curve["0.80"] > 0.997 and curve["1.00"] == 1.0
 
 
 def test_each_kind_can_be_switched_off(seal_corpus, run, kept_ids, documents) -> None:
@@ -116,9 +123,15 @@ def test_order_shards_and_workers_do_not_change_who_stays(
     assert ledger(again) == []
 
 
-def test_workers_do_not_change_a_byte(seal_corpus, run, documents, prose) -> None:
+def test_threads_and_processes_do_not_change_a_byte(
+    seal_corpus, run, documents, prose, monkeypatch: pytest.MonkeyPatch
+) -> None:
     corpus = seal_corpus({**documents, "train-00002": [(f"m{n}", prose(500 + n // 2, 200)) for n in range(1200)]})
-    assert run(DEDUP, DedupConfig(), corpus=corpus).digest == run(DEDUP, DedupConfig(), workers=3, corpus=corpus).digest
+    alone = run(DEDUP, DedupConfig(), corpus=corpus).digest
+    assert run(DEDUP, DedupConfig(), workers=3, corpus=corpus).digest == alone
+    monkeypatch.setattr(parallel, "INLINE_BYTES", 0)
+    monkeypatch.setattr(workers, "THREADED_BYTES", 0)
+    assert run(DEDUP, DedupConfig(), workers=2, corpus=corpus).digest == alone
 
 
 def test_hard_texts_pass(seal_corpus, run, kept_ids, hard_texts) -> None:
@@ -135,6 +148,15 @@ def test_an_id_that_occurs_twice_is_refused(seal_corpus, run) -> None:
     corpus = seal_corpus({"train-00000": [("a", "一つ目"), ("b", "二つ目")], "train-00001": [("a", "三つ目")]})
     with pytest.raises(DataError, match=r"`a`: found on more than one document \(1 such ids\)"):
         run(DEDUP, DedupConfig(), corpus=corpus)
+
+
+def test_the_scratch_of_a_killed_attempt_is_swept(seal_corpus, documents, tmp_path) -> None:
+    corpus = seal_corpus(documents)
+    (tmp_path / "work" / ".scratch" / "dedup" / "scan").mkdir(parents=True)
+    (tmp_path / "work" / ".scratch" / "dedup" / "scan" / "own-00000-000.texts").write_bytes(b"half")
+    summary = remove_duplicates(DedupConfig(), Workspace(tmp_path / "work", Runtime(store=tmp_path)), corpus)
+    assert summary.counts["num_documents_in"] == 17
+    assert not (tmp_path / "work" / ".scratch" / "dedup" / "scan").exists()
 
 
 def test_output_for_a_fixed_input_is_the_recorded_one(seal_corpus, run, documents, check_golden) -> None:

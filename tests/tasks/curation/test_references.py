@@ -130,7 +130,7 @@ EDITED = st.builds(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(EDITED, max_size=10), st.lists(EDITED, max_size=10), st.booleans())
 def test_dedup_against_all_that_came_before_is_dedup_of_both_together(
     seal_corpus, run, kept_ids, earlier: list[str], later: list[str], fuzzy: bool
@@ -152,7 +152,7 @@ def test_dedup_against_all_that_came_before_is_dedup_of_both_together(
     assert kept == union if not fuzzy else set(kept) >= set(union)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(EDITED, max_size=12), st.lists(EDITED, max_size=5), st.randoms(use_true_random=False))
 def test_order_and_shards_change_nothing_and_again_removes_nothing(
     seal_corpus, run, kept_ids, ledger, texts: list[str], known: list[str], generator: random.Random
@@ -260,7 +260,7 @@ def test_a_clean_copy_survives_a_contaminated_one(seal_corpus, run, kept_ids, le
     assert summary.proofs["survivors"]["num_removed_with_reference"] == 2
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.text(st.sampled_from("あいうえ"), max_size=60), max_size=8), st.lists(EDITED, max_size=4))
 def test_containment_is_that_of_plain_python(seal_corpus, run, ledger, folders, texts, items) -> None:
     items = [*items, "あいうえあいうえあい", "ああいいうう"]
