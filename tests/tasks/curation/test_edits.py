@@ -86,8 +86,8 @@ def test_each_kind_can_be_switched_off(kind: str) -> None:
         "parentheses": "前（、）後",
         "link_sections": "前\n外部リンク\n* https://example.org/",
     }
-    everything_else = WikipediaLeftovers(**{kind: False})
-    only = WikipediaLeftovers(**{name: name == kind for name in samples})
+    everything_else = WikipediaLeftovers.model_validate({kind: False})
+    only = WikipediaLeftovers.model_validate({name: name == kind for name in samples})
     assert everything_else.edit(samples[kind]) == (samples[kind], [])
     assert only.edit(samples[kind])[1]
     for name, sample in samples.items():
