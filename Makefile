@@ -25,12 +25,18 @@ test: $(VENV)/.ready  ## every test that can run here
 	$(BIN)/python -m pytest
 
 BENCH_RUNS ?= 3
+# Real text and a real tokenizer for `make bench`: folders of JSON lines, and with tokenizer.json.
+CORPUS ?=
+TOKENIZER ?=
 PEER := .venv-bench/bin/python
 
 bench: $(VENV)/.ready .venv-bench/.ready  ## our speed against the peers', side by side, medians of BENCH_RUNS
 	$(BIN)/python tests/benchmarks/dedup.py --runs $(BENCH_RUNS) --peer-python $(PEER)
 	$(BIN)/python tests/benchmarks/filter_cascade.py --runs $(BENCH_RUNS) --peer-python $(PEER)
-	$(BIN)/python tests/benchmarks/binarize.py --runs $(BENCH_RUNS)
+	@test -n '$(CORPUS)' -a -n '$(TOKENIZER)' || \
+	  echo "binarize: left out; make bench CORPUS=folder-of-json-lines TOKENIZER=folder-with-tokenizer.json"
+	test -z '$(CORPUS)' -o -z '$(TOKENIZER)' || \
+	  $(BIN)/python tests/benchmarks/binarize.py --corpus $(CORPUS) --tokenizer $(TOKENIZER) --copies 24 --runs $(BENCH_RUNS)
 	$(BIN)/python tests/benchmarks/half.py
 
 .venv-bench/.ready: tests/benchmarks/peers/constraints.txt

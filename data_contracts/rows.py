@@ -40,7 +40,7 @@ EDITS = pa.schema(
         pa.field("filter", pa.string(), nullable=False),  # the step that took something out of the text
         pa.field("num_places", pa.int64(), nullable=False),  # how many pieces
         pa.field("num_characters_removed", pa.int64(), nullable=False),  # how much shorter the text became
-        pa.field("removed", pa.string(), nullable=False),  # the pieces, a line each; empty where they are private
+        pa.field("removed", pa.string(), nullable=False),  # the pieces, a line each; only how many where they are private
     ]
 )
 
@@ -62,7 +62,10 @@ TOKENS = pa.schema(
     ]
 )
 
-PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "write_statistics": False}
-"""One set of writer options, so that equal rows give equal bytes in every stage."""
+PARQUET_OPTIONS: dict[str, Any] = {"compression": "zstd", "compression_level": 1, "write_statistics": False}
+"""One set of writer options, so that equal rows give equal bytes in every stage.
+
+Level 1 of zstd: reading JSON lines into shards is a fifth faster than at level 3, whose files are a fifth smaller.
+"""
 
 ROWS_PER_GROUP = 8192

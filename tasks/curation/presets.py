@@ -25,6 +25,7 @@ from tasks.curation.filters.symbol_ratio import SymbolRatio
 from tasks.curation.filters.top_ngram import TopNgram
 from tasks.curation.filters.url_density import UrlDensity
 from tasks.curation.filters.uzushio import Uzushio
+from tasks.curation.filters.wikipedia_leftovers import WikipediaLeftovers
 from tasks.curation.uzushio.compression import CompressionRate
 from tasks.curation.uzushio.frequencies import DeduplicateDocumentsPercentile, LargeFreqParagraphs
 from tasks.curation.uzushio.html_paths import MarkdownizeHeading, MergeListTag, NoContentDOM
@@ -43,6 +44,7 @@ def wikipedia() -> FilterConfig:
     """
     return FilterConfig(
         cascade=(
+            WikipediaLeftovers(),
             Length(min_characters=50),
             SymbolRatio(max_ratio=0.3),
             Language(min_probability=0.5),

@@ -38,16 +38,16 @@ class Scale:
         return self.start + (value - self.low) / span * (self.stop - self.start)
 
 
-def line_chart(title: str, lines: list[Line], *, from_zero: bool = False) -> Markup | None:
-    """A chart over training steps, None when no line has a point."""
+def line_chart(title: str, lines: list[Line], *, from_zero: bool = False, over: str = "step") -> Markup | None:
+    """A chart over training steps or something else, None when no line has a point."""
     lines = [Line(line.label, line.kind, thinned(line.points)) for line in lines if line.points]
     if not lines:
         return None
-    x_ticks, x = _axis([step for line in lines for step, _ in line.points], LEFT, WIDTH - RIGHT, whole=True)
+    x_ticks, x = _axis([step for line in lines for step, _ in line.points], LEFT, WIDTH - RIGHT, whole=over == "step")
     values = [value for line in lines for _, value in line.points]
     y_ticks, y = _axis([*values, 0.0] if from_zero else values, HEIGHT - BOTTOM, TOP)
-    label = f"{title}: " + "; ".join(_spoken(line) for line in lines)
-    parts = [_y_axis(y_ticks, y), _x_axis(x_ticks, x), *(_curve(line, x, y) for line in lines)]
+    label = f"{title}: " + "; ".join(_spoken(line, over) for line in lines)
+    parts = [_y_axis(y_ticks, y), _x_axis(x_ticks, x, over), *(_curve(line, x, y, over) for line in lines)]
     return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         WIDTH, HEIGHT, label, Markup("").join(parts)
     )
@@ -86,7 +86,7 @@ def _y_axis(marks: list[float], y: Scale) -> Markup:
     )
 
 
-def _x_axis(marks: list[float], x: Scale) -> Markup:
+def _x_axis(marks: list[float], x: Scale, over: str) -> Markup:
     base = HEIGHT - BOTTOM
     tick = Markup('<line class="axis" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>')
     text = Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>')
@@ -94,23 +94,23 @@ def _x_axis(marks: list[float], x: Scale) -> Markup:
     for mark in marks:
         parts += [tick.format(x(mark), base, base + 4), text.format(x(mark), base + 17, compact(mark))]
     parts.append(
-        Markup('<text class="unit" x="{}" y="{}" text-anchor="end">step</text>').format(WIDTH - RIGHT, HEIGHT - 3)
+        Markup('<text class="unit" x="{}" y="{}" text-anchor="end">{}</text>').format(WIDTH - RIGHT, HEIGHT - 3, over)
     )
     return Markup("").join(parts)
 
 
-def _curve(line: Line, x: Scale, y: Scale) -> Markup:
+def _curve(line: Line, x: Scale, y: Scale, over: str) -> Markup:
     path = "M" + "L".join(f"{x(step):.1f} {y(value):.1f}" for step, value in line.points)
     last_step, last_value = line.points[-1]
     dots = line.points if len(line.points) <= 12 else line.points[-1:]
     dot = Markup('<circle class="dot {}" cx="{:.1f}" cy="{:.1f}" r="2.6"/>')
     drawn = Markup("").join(dot.format(line.kind, x(step), y(value)) for step, value in dots)
-    tip = Markup("<title>{}: {} at step {}</title>").format(line.label, compact(last_value), compact(last_step))
+    tip = Markup("<title>{}: {} at {} {}</title>").format(line.label, compact(last_value), over, compact(last_step))
     return Markup('<g><path class="curve {}" d="{}"/>{}{}</g>').format(line.kind, path, drawn, tip)
 
 
-def _spoken(line: Line) -> str:
-    first, last = (f"{compact(value)} at step {compact(step)}" for step, value in (line.points[0], line.points[-1]))
+def _spoken(line: Line, over: str) -> str:
+    first, last = (f"{compact(value)} at {over} {compact(step)}" for step, value in (line.points[0], line.points[-1]))
     return f"{line.label} from {first} to {last}"
 
 

@@ -27,7 +27,7 @@ from tasks.deliver.funnel import FunnelStep, funnel, reconciles
 from tasks.deliver.lineage import Lineage
 from tasks.deliver.removals import quarantine, removals
 from tasks.deliver.templates import environment
-from tasks.deliver.thresholds import thresholds
+from tasks.deliver.thresholds import recall_chart, thresholds
 from tasks.deliver.training_log import TrainingLog, read_training_log
 
 LONGEST_LIST = 6
@@ -53,6 +53,7 @@ def render_report(
         widest=max([step.num_in or 0 for step in steps] + [1]),
         removals=removals(lineage, config.examples_per_filter),
         thresholds=thresholds(lineage),
+        recall_chart=recall_chart(lineage),
         quarantine=quarantine(lineage, config.examples_per_filter),
         truth=truth,
         trainings=_trainings(lineage),

@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tasks.deliver.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Scale
+from tasks.deliver.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Line, Scale, line_chart
 from tasks.deliver.formats import compact, number
 from tasks.deliver.lineage import Lineage
 
@@ -32,6 +32,13 @@ def thresholds(lineage: Lineage) -> list[Threshold]:
     if not path.is_file():
         return []
     return [_threshold(row) for row in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def recall_chart(lineage: Lineage) -> Markup | None:
+    """How probably dedup's candidate search finds a pair, by its similarity; none if near-duplicates were kept."""
+    proof = lineage["unique"].manifest.summary.proofs.get("near_duplicates", {})
+    points = [(float(jaccard), recall) for jaccard, recall in proof.get("expected_recall", {}).items()]
+    return line_chart("Recall of near-duplicates", [Line("recall", "train", points)], over="Jaccard similarity")
 
 
 def _threshold(row: dict[str, Any]) -> Threshold:
