@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.curation.filters import FilterSpec, default_cascade
 from tasks.runtime import NOT_IDENTITY
+
+Preset = Literal["default", "wikipedia", "web", "uzushio-03a"]
 
 RECALL_CURVE = tuple(step / 20 for step in range(10, 21))
 """Similarities at which the recall of a sketch is told: 0.5 to 1.0."""
@@ -40,10 +42,30 @@ class FilterConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    preset: Preset | None = Field(
+        default=None,
+        description="Named normalisation and cascade; fills those that are not given.",
+        json_schema_extra=NOT_IDENTITY,
+    )
     normalization: NormalizationConfig = Field(default_factory=NormalizationConfig, description="Cleaning of the text.")
     cascade: tuple[FilterSpec, ...] = Field(
         default_factory=default_cascade, description="Filters in order; later ones see only what earlier ones kept."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or not given.get("preset"):
+            return given
+        from tasks.curation.presets import preset_values
+
+        return {**preset_values(given["preset"]), **given}
+
+    @model_validator(mode="after")
+    def _masks_first(self) -> Self:
+        if any(step.filter == "mask_personal_data" for step in self.cascade[1:]):
+            raise ValueError("mask_personal_data stands behind another step, whose ledger would hold what it masks")
+        return self
 
 
 class FuzzyConfig(BaseModel):
