@@ -52,9 +52,11 @@ class Uzushio(Step):
     near_duplicates: bool = Field(
         default=True, description="Frequencies count near-duplicates (SimHash), not only equal paragraphs."
     )
-    near_rotations: int = Field(default=5, ge=1, le=128, description="Rotations under which signatures are sorted.")
+    near_rotations: int = Field(
+        default=10, ge=1, le=128, description="Rotations under which signatures are sorted; Uzushio's is 5."
+    )
     near_window_paragraphs: int = Field(
-        default=1000, ge=1, le=100_000, description="Predecessors in that order that a paragraph is compared with."
+        default=300, ge=1, le=100_000, description="Predecessors in that order that a paragraph is compared with."
     )
     near_matching_bits: int = Field(default=76, ge=0, le=128, description="Fewest of 128 bits that agree in a pair.")
 

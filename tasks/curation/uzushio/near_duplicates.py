@@ -26,6 +26,8 @@ MAX_LENGTH_DIFFERENCE = 50
 
 LONG_WORDS, UNIGRAM_WORDS, BIGRAM_WORDS = 128, 4, 8
 SET_WORDS = LONG_WORDS + UNIGRAM_WORDS + BIGRAM_WORDS
+BLOCK_WORDS = 8
+NUM_BLOCKS = LONG_WORDS // BLOCK_WORDS
 HEAD_UNITS = 64
 """Texts compared by edits have at most 2 x 30 + 1 units."""
 
@@ -53,7 +55,8 @@ def representatives(
     for rotation in _rotations(rotations):
         rotated = _rotated(prints, rotation)
         order = np.lexsort((hashes, rotated[:, 1], rotated[:, 0]))
-        _join_neighbours(data, bounds, lengths, prints, order, window, matching_bits, parents)
+        # Neighbours lie side by side: they are read a thousand times as often as others.
+        _join_neighbours(data, bounds, lengths[order], prints[order], order, window, matching_bits, parents)
     labels = _roots(parents)
     smallest = np.full(len(hashes), np.iinfo(np.int64).max)
     np.minimum.at(smallest, labels, hashes)
@@ -181,30 +184,36 @@ def _roots(parents):
 
 @numba.njit(cache=True, nogil=True)
 def _join_neighbours(data, bounds, lengths, prints, order, window, matching_bits, parents):
-    """Joins each text with those of its `window` predecessors in `order` that match it."""
-    longest = 1
-    for length in lengths:
-        longest = max(longest, length)
-    units = np.empty(longest, dtype=np.uint16)
+    """Joins each text with those of its `window` predecessors in `order` that match it.
+
+    lengths, prints: in that order; data, bounds, parents: as the texts come.
+    """
+    units = np.empty(max(1, lengths.max()), dtype=np.uint16)
+    filled = np.full(window + 1, -1, dtype=np.int64)
     sets = np.zeros((window + 1, SET_WORDS), dtype=np.uint64)
+    rest = np.zeros((window + 1, NUM_BLOCKS + 1), dtype=np.int64)
     heads = np.zeros((window + 1, HEAD_UNITS), dtype=np.uint16)
     for place in range(len(order)):
-        row, slot = order[place], place % (window + 1)
-        length = _units(data, bounds[row], bounds[row + 1], units)
-        heads[slot, : min(length, HEAD_UNITS)] = units[: min(length, HEAD_UNITS)]
-        _fill_sets(units, length, sets[slot])
-        for back in range(1, min(window, place) + 1):
-            other = order[place - back]
-            if not _may_match(lengths[row], lengths[other]):
+        length = lengths[place]
+        for other in range(max(0, place - window), place):
+            differing = _num_ones(prints[place, 0] ^ prints[other, 0]) + _num_ones(prints[place, 1] ^ prints[other, 1])
+            if NUM_BITS - differing < matching_bits or not _may_match(length, lengths[other]):
                 continue
-            differing = _num_ones(prints[row, 0] ^ prints[other, 0]) + _num_ones(prints[row, 1] ^ prints[other, 1])
-            if NUM_BITS - differing < matching_bits:
-                continue
-            a, b = _root(parents, row), _root(parents, other)
+            a, b = _root(parents, order[place]), _root(parents, order[other])
             if a == b:
                 continue
-            slot_b = (place - back) % (window + 1)
-            if _overlap(sets[slot], sets[slot_b], heads[slot], heads[slot_b], length, lengths[other]):
+            i, j = place % (window + 1), other % (window + 1)
+            # Most long texts have no neighbour of their length: their sets are made when they are asked for.
+            for slot, at in ((i, place), (j, other)):
+                if filled[slot] != at:
+                    filled[slot] = at
+                    size = _units(data, bounds[order[at]], bounds[order[at] + 1], units)
+                    _prepare(units, size, sets[slot], rest[slot], heads[slot])
+            if (length + lengths[other]) // 2 > LONG_TEXT_UNITS:
+                near = _long_overlap(sets[i], sets[j], rest[i], rest[j])
+            else:
+                near = _short_overlap(sets[i], sets[j], heads[i], heads[j], length, lengths[other])
+            if near:
                 parents[max(a, b)] = min(a, b)
 
 
@@ -241,26 +250,43 @@ def _set_bit(words, first, size, state):
 
 
 @numba.njit(cache=True, nogil=True)
-def _overlap(sets_a, sets_b, head_a, head_b, length_a, length_b):
-    """Whether two texts have most of their n-grams in common, and if short, few edits between them."""
-    mean = (length_a + length_b) // 2
-    if mean > LONG_TEXT_UNITS:
-        common, either = _common_bits(sets_a, sets_b, 0, LONG_WORDS)
-        return either > 0 and 10 * common >= 7 * either
-    long_enough = min(length_a, length_b) > SHORT_TEXT_UNITS
-    common, either = _common_bits(sets_a, sets_b, LONG_WORDS, SET_WORDS if long_enough else LONG_WORDS + UNIGRAM_WORDS)
-    if either == 0 or mean == 0 or 10 * common < 6 * either:
-        return False
-    return 10 * _edits(head_a[:length_a], head_b[:length_b]) < 3 * mean
+def _prepare(units, length, words, rest, head):
+    """What comparing a text needs: bit sets, the bits of the long one from each block of words on, its beginning."""
+    _fill_sets(units, length, words)
+    rest[NUM_BLOCKS] = 0
+    for block in range(NUM_BLOCKS - 1, -1, -1):
+        rest[block] = rest[block + 1]
+        for word in range(block * BLOCK_WORDS, (block + 1) * BLOCK_WORDS):
+            rest[block] += _num_ones(words[word])
+    head[: min(length, HEAD_UNITS)] = units[: min(length, HEAD_UNITS)]
 
 
 @numba.njit(cache=True, nogil=True)
-def _common_bits(a, b, start, stop):
+def _long_overlap(sets_a, sets_b, rest_a, rest_b):
+    """Whether the Jaccard similarity of the long sets is at least 0.7; stops as soon as it cannot be any more."""
+    both = rest_a[0] + rest_b[0]
+    common = 0
+    for block in range(NUM_BLOCKS):
+        # common / (both - common) >= 7 / 10, with all that is left taken for common.
+        if 17 * (common + min(rest_a[block], rest_b[block])) < 7 * both:
+            return False
+        for word in range(block * BLOCK_WORDS, (block + 1) * BLOCK_WORDS):
+            common += _num_ones(sets_a[word] & sets_b[word])
+    return both > 0 and 17 * common >= 7 * both
+
+
+@numba.njit(cache=True, nogil=True)
+def _short_overlap(sets_a, sets_b, head_a, head_b, length_a, length_b):
+    """Whether the Jaccard similarity of the short sets is at least 0.6, and few edits lie between the texts."""
+    mean = (length_a + length_b) // 2
+    long_enough = min(length_a, length_b) > SHORT_TEXT_UNITS
     common, either = 0, 0
-    for word in range(start, stop):
-        common += _num_ones(a[word] & b[word])
-        either += _num_ones(a[word] | b[word])
-    return common, either
+    for word in range(LONG_WORDS, SET_WORDS if long_enough else LONG_WORDS + UNIGRAM_WORDS):
+        common += _num_ones(sets_a[word] & sets_b[word])
+        either += _num_ones(sets_a[word] | sets_b[word])
+    if either == 0 or 10 * common < 6 * either:
+        return False
+    return 10 * _edits(head_a[:length_a], head_b[:length_b]) < 3 * mean
 
 
 @numba.njit(cache=True, nogil=True)

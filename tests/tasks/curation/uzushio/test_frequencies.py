@@ -12,8 +12,8 @@ from tasks.curation.uzushio.cleaning import comparison_hashes, comparison_texts
 from tasks.curation.uzushio.near_duplicates import representatives, signatures
 from tasks.curation.uzushio.paragraph_counts import ParagraphCounts, with_frequencies
 
-EXACT = ParagraphCounts(near=False, rotations=5, window=1000, matching_bits=76)
-NEAR = ParagraphCounts(near=True, rotations=5, window=1000, matching_bits=76)
+EXACT = ParagraphCounts(near=False, rotations=10, window=300, matching_bits=76)
+NEAR = ParagraphCounts(near=True, rotations=10, window=300, matching_bits=76)
 
 
 def counted(statistic, shards) -> pa.Table:
