@@ -217,7 +217,7 @@ def test_documents_that_share_only_a_preamble_cost_few_comparisons(prose: Callab
     texts = [prose(0, 200) + prose(100 + number, 200) for number in range(600)]
     sets, parents = gram_sets(fold(column(texts)), 5), np.arange(600)
     pairs, _, num_compared = connect(sets, np.arange(600), 0, parents, 0.8)
-    assert len(pairs) == 0 and num_compared < 600 * 599 // 2 // 20
+    assert len(pairs) == 0 and num_compared == 0
 
 
 @settings(max_examples=10, deadline=None)
