@@ -31,7 +31,7 @@ class ParagraphCounts(Statistic):
 
     near: whether near-duplicates count too. Without, a batch adds 16 bytes for each different paragraph. With, its
     text and a signature of 16 bytes too, and all different texts are in memory while groups are sought, in one process:
-    2.5 kB for each document of 1 kB with 5 paragraphs that occur nowhere else (measured from 20,000 to 100,000), so 3 GB
+    2.5 kB for each document of 1 kB with 5 paragraphs that occur nowhere else (measured on 20,000 to 100,000), so 3 GB
     for 1 M of them. All documents count, also those that a limit rejects. Unlike in Uzushio, which leaves them out
     against skew, the 100 most frequent paragraphs have near-duplicates like all others.
     """
