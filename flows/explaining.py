@@ -109,14 +109,17 @@ def _alike(folder: Path, document: str) -> str:
 
 
 def as_text(events: list[dict[str, Any]]) -> str:
-    """The life of a document for people: a paragraph a stage."""
-    lines = []
+    """The life of a document for people: a paragraph a stage; its text where a stage changed what is seen of it."""
+    lines, seen = [], None
     for event in events:
         head = f"{event['stage']:<9} {event['event']}"
         lines.append(f"{head}: {event['reason']}" if "reason" in event else head)
         for key, value in event.items():
             if key == "edits":
                 lines += [f"{'':<11}{e['filter']} took out {e['num_places']} pieces: {e['removed']!r}" for e in value]
+            elif key == "text":
+                lines += [f"{'':<11}text: {' '.join(value.split())}"] if value != seen else []
+                seen = value
             elif key not in ("stage", "event", "reason"):
                 lines.append(f"{'':<11}{key}: {value}")
     return "\n".join(lines)
