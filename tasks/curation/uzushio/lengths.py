@@ -35,7 +35,7 @@ class DocLength(ScoreStage):
 
     @property
     def bounds(self) -> Bounds:
-        return self.low, self.high
+        return self.low, self.high if self.high < MAX_INT else None
 
     def scores(self, documents: Documents, alive: np.ndarray) -> np.ndarray:
         return documents.total(documents.units.all)
