@@ -64,10 +64,6 @@ class Scan(NamedTuple):
     index: IdIndex
     findings: np.ndarray
 
-    @property
-    def is_reference(self) -> np.ndarray:
-        return np.arange(len(self.lengths)) >= self.num_own
-
 
 def scan_corpus(
     workspace: Workspace,
