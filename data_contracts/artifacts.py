@@ -112,7 +112,7 @@ class RawCorpus(Artifact):
     """`documents/*.parquet` as the source gave them, `quarantine.parquet`, `sources.json`, and `truth/` if known."""
 
     kind: ClassVar[str] = "raw_corpus"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def shards(self, split: str | None = None) -> list[Path]:
         return document_shards(self.path, split)

@@ -40,7 +40,9 @@ EDITS = pa.schema(
         pa.field("filter", pa.string(), nullable=False),  # the step that took something out of the text
         pa.field("num_places", pa.int64(), nullable=False),  # how many pieces
         pa.field("num_characters_removed", pa.int64(), nullable=False),  # how much shorter the text became
-        pa.field("removed", pa.string(), nullable=False),  # the pieces, a line each; only how many where they are private
+        pa.field(
+            "removed", pa.string(), nullable=False
+        ),  # the pieces, a line each; only how many where they are private
     ]
 )
 

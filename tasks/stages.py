@@ -17,7 +17,7 @@ from tasks.stage import Stage
 ACQUIRE = Stage(
     "acquire",
     RawCorpus,
-    revision=1,
+    revision=2,
     body="tasks.acquire.acquire:acquire",
     outside="tasks.acquire.acquire:outside_digests",
     summary="documents as the source gave them; unreadable lines in quarantine",
@@ -36,7 +36,7 @@ FILTER = Stage(
 DEDUP = Stage(
     "dedup",
     Corpus,
-    revision=1,
+    revision=2,
     body="tasks.curation.deduplication:remove_duplicates",
     outside="tasks.curation.references:outside_digests",
     summary="one document of each duplicate cluster, decided by exact Jaccard",
@@ -44,7 +44,7 @@ DEDUP = Stage(
 SPLIT = Stage(
     "split",
     Corpus,
-    revision=1,
+    revision=2,
     body="tasks.curation.splitting:split_documents",
     summary="train and validation; near-duplicates never on both sides",
 )
@@ -60,7 +60,7 @@ BASE_MODEL = Stage(
 BINARIZE = Stage(
     "binarize",
     TokenDataset,
-    revision=1,
+    revision=2,
     body="tasks.binarize:binarize",
     summary="Megatron .bin/.idx, every token accounted for",
     resumable=True,

