@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from typing import TypeVar
@@ -20,14 +20,23 @@ Result = TypeVar("Result")
 INLINE_BYTES = 16 << 20
 """Below this much input the start of worker processes (about 2 s each) costs more than they save."""
 
+THREADED_BYTES = 512 << 20
+"""Below this much input threads are done sooner than processes, where the work lets them run."""
+
 
 def map_jobs(
-    function: Callable[[Job], Result], jobs: Sequence[Job], *, runtime: Runtime, num_bytes: int
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    *,
+    runtime: Runtime,
+    num_bytes: int,
+    lock_free: bool = False,
 ) -> Iterator[tuple[Job, Result]]:
     """Each job with its result, in the order in which they end.
 
-    function: of a module's top level, it goes to other processes; num_bytes: input of all jobs together. With one
-    worker, one job or little input, all is done in this process, unless a Dask scheduler is named. Raises what the
+    function: of a module's top level, it goes to other processes; num_bytes: input of all jobs together; lock_free:
+    whether it mostly runs without Python's lock (kernels, Arrow, hashing, files), so that threads serve as well. With
+    one worker, one job or little input, all is done in this process, unless a Dask scheduler is named. Raises what the
     function raises, WorkerLost when a process dies, MissingPackage when the engine is not installed.
     """
     small = min(runtime.workers, len(jobs)) <= 1 or num_bytes < INLINE_BYTES
@@ -37,8 +46,22 @@ def map_jobs(
         from tasks.dask_engine import map_on_dask
 
         yield from map_on_dask(function, jobs, runtime)
+    elif lock_free and num_bytes < THREADED_BYTES:
+        yield from _map_in_threads(function, jobs, min(runtime.workers, len(jobs)))
     else:
         yield from _map_in_processes(function, jobs, min(runtime.workers, len(jobs)))
+
+
+def _map_in_threads(
+    function: Callable[[Job], Result], jobs: Sequence[Job], workers: int
+) -> Iterator[tuple[Job, Result]]:
+    with ThreadPoolExecutor(workers) as pool:
+        futures = {pool.submit(function, job): job for job in jobs}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _map_in_processes(

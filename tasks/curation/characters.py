@@ -14,6 +14,9 @@ NUM_CODE_POINTS = 0x110000
 ASSIGNED_END = 0x40000
 """No character of a script is beyond plane 3; plane 14 holds tags and selectors, planes 15 and 16 private use."""
 
+VARIED = (*range(0x3400), *range(0x4DC0, 0x4E00), *range(0xA000, 0x20000), *range(0x2F800, 0x30000))
+"""All code points but the ideographs that have neither case nor decomposition, and what is unassigned among them."""
+
 EXTRA_SYMBOLS = "#*@\\※†‡•\u200d\ufe0e\ufe0f\u20e3"
 """Marks that Unicode calls punctuation or formatting, used as symbols or inside emoji sequences."""
 

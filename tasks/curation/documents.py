@@ -73,6 +73,12 @@ def num_rows(paths: Iterable[Path]) -> int:
     return sum(pq.read_metadata(path).num_rows for path in paths)
 
 
+def num_bytes_of(paths: Iterable[Path]) -> int:
+    """Bytes of parquet files once they are unpacked, by their footers."""
+    footers = [pq.read_metadata(path) for path in paths]
+    return sum(footer.row_group(group).total_byte_size for footer in footers for group in range(footer.num_row_groups))
+
+
 def row_groups(shard: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The row groups of a shard, one at a time."""
     with pq.ParquetFile(shard) as file:

@@ -28,6 +28,7 @@ from tasks.curation.documents import (
     examples_of,
     first_examples,
     ledger_rows,
+    num_bytes_of,
     num_characters,
     num_rows,
     reconcile,
@@ -38,7 +39,6 @@ from tasks.curation.documents import (
 from tasks.curation.filters.base import Batch
 from tasks.curation.histograms import edges, histogram, num_bins
 from tasks.curation.normalization import normalize_texts
-from tasks.curation.uzushio.spark import run_jar
 from tasks.parallel import map_jobs
 from tasks.workspace import Workspace
 
@@ -81,14 +81,20 @@ def filter_documents(config: FilterConfig, workspace: Workspace, raw: RawCorpus)
     text in the edits. Raises ReconciliationError unless documents in = kept + removed.
     """
     shards = raw.shards()
-    statistics = count_over_corpus(config, workspace, shards) | run_jar(config, workspace, shards)
+    statistics = count_over_corpus(config, workspace, shards)
+    if any(step.filter == "uzushio_jar" for step in config.cascade):
+        from tasks.curation.uzushio.spark import run_jar
+
+        statistics |= run_jar(config, workspace, shards)
     jobs = [ShardJob(shard, config, workspace.path, workspace.scratch, statistics) for shard in shards]
     results = {job.shard: result for job in jobs if (result := finished(job))}
     pending = [job for job in jobs if job.shard not in results]
     total, done = num_rows(shards), num_rows(results)
     workspace.progress(done, total)
-    num_bytes = sum(job.shard.stat().st_size for job in pending)
-    for job, result in map_jobs(filter_shard, pending, runtime=workspace.runtime, num_bytes=num_bytes):
+    lock_free = not any(step.holds_lock for step in config.cascade)
+    num_bytes = num_bytes_of(job.shard for job in pending)
+    running = map_jobs(filter_shard, pending, runtime=workspace.runtime, num_bytes=num_bytes, lock_free=lock_free)
+    for job, result in running:
         results[job.shard] = result
         done += result.counts["num_documents_in"]
         workspace.progress(done, total)

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 import pyarrow as pa
 
-from tasks.curation.characters import ASSIGNED_END, NUM_CODE_POINTS, decode, text_buffers
+from tasks.curation.characters import ASSIGNED_END, NUM_CODE_POINTS, VARIED, decode, text_buffers
 
 DROPPED, COMPLEX = -1, -2
 CONTEXT_DEPENDENT = "\u03a3"
@@ -83,7 +83,7 @@ def _folded_code(character: str, seconds: frozenset[str]) -> int:
 def composition_seconds() -> frozenset[str]:
     """Characters that may melt into the one before them under NFC."""
     seconds = {chr(code) for code in (*range(0x1161, 0x1176), *range(0x11A8, 0x11C3))}
-    for code in range(ASSIGNED_END):
+    for code in VARIED:
         parts = unicodedata.decomposition(chr(code)).split()
         if len(parts) == 2 and not parts[0].startswith("<"):
             seconds.add(chr(int(parts[1], 16)))

@@ -15,7 +15,7 @@ import numba
 import numpy as np
 import pyarrow as pa
 
-from tasks.curation.characters import SPACE, character_classes, decode, text_buffers
+from tasks.curation.characters import SPACE, VARIED, character_classes, decode, text_buffers
 
 UPPER, NOT_UPPER, CASED, IGNORED = 2, 4, 8, 16
 """Upper case; lower or title case; cased and not ignored; ignored where it is asked whether a sigma ends a word."""
@@ -73,7 +73,7 @@ def _case_tables() -> tuple[np.ndarray, np.ndarray]:
     """(0x110000,) uint8 classes of each code point as bits, and (CASED_END,) int32 its lower case."""
     classes = character_classes() & SPACE
     lowered = np.arange(CASED_END, dtype=np.int32)
-    for code in range(CASED_END):
+    for code in (code for code in VARIED if code < CASED_END):
         character = chr(code)
         lowered[code] = ord(character.lower()[0])
         if character.isupper():

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import pyarrow as pa
 
-from tasks.curation.characters import ASSIGNED_END, NUM_CODE_POINTS, decode, text_buffers
+from tasks.curation.characters import ASSIGNED_END, NUM_CODE_POINTS, VARIED, decode, text_buffers
 from tasks.curation.config import NormalizationConfig
 from tasks.curation.folding import composition_seconds
 
@@ -71,7 +71,7 @@ def _meanings(config: NormalizationConfig) -> np.ndarray:
     table = np.full(NUM_CODE_POINTS, SUSPECT, dtype=np.uint8)
     table[:ASSIGNED_END] = PLAIN
     if (form := config.unicode_form) != "none":
-        for code in range(ASSIGNED_END):
+        for code in VARIED:
             character = chr(code)
             if unicodedata.normalize(form, character) != character or unicodedata.combining(character):
                 table[code] = SUSPECT

@@ -1,9 +1,8 @@
-"""How the jobs of dedup and split are spread: threads where processes would not pay, never more than memory allows."""
+"""How the jobs of dedup and split are spread: never more workers than memory allows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TypeVar
 
 from tasks.parallel import map_jobs
@@ -14,9 +13,6 @@ Result = TypeVar("Result")
 
 WORKER_BYTES = 384 << 20
 """What a process takes that scans, compares or writes: its libraries, a row group and the buffers of a portion."""
-
-THREADED_BYTES = 512 << 20
-"""Text that threads of this process go through sooner than processes, which take a second or two to start."""
 
 
 def map_light(
@@ -34,13 +30,4 @@ def map_light(
     """
     workers = max(1, min(runtime.workers, runtime.memory_bytes // 2 // worker_bytes))
     runtime = runtime.model_copy(update={"workers": workers})
-    if num_bytes >= THREADED_BYTES or runtime.engine != "local" or min(workers, len(jobs)) <= 1:
-        yield from map_jobs(function, jobs, runtime=runtime, num_bytes=num_bytes)
-        return
-    with ThreadPoolExecutor(min(workers, len(jobs))) as pool:
-        futures = {pool.submit(function, job): job for job in jobs}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    yield from map_jobs(function, jobs, runtime=runtime, num_bytes=num_bytes, lock_free=True)

@@ -29,7 +29,7 @@ def always_in_workers() -> Iterator[None]:
     """Even this little input goes to the workers."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tasks.parallel.INLINE_BYTES", 0)
-        patch.setattr("tasks.curation.workers.THREADED_BYTES", 0)
+        patch.setattr("tasks.parallel.THREADED_BYTES", 0)
         yield
 
 

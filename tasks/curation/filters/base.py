@@ -73,6 +73,9 @@ class Step(BaseModel, ABC):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    holds_lock: ClassVar[bool] = False
+    """Whether the work is done in Python, document by document, so that threads would wait for each other."""
+
     filter: str
 
     @property
@@ -152,6 +155,8 @@ class Filter(Step):
 
 class Edit(Step):
     """A step that rewrites texts and rejects none."""
+
+    holds_lock: ClassVar[bool] = True
 
     @abstractmethod
     def edit(self, text: str) -> tuple[str, list[str]]:

@@ -36,6 +36,8 @@ class Perplexity(Filter):
     unit: ClassVar[str] = "perplexity per token"
     scale: ClassVar[Scale] = "count"
 
+    holds_lock: ClassVar[bool] = True
+
     filter: Literal["perplexity"] = "perplexity"
     language_model: Path = Field(description="KenLM model, ARPA or binary.", json_schema_extra=NOT_IDENTITY)
     tokens: Literal["characters", "words"] = Field(default="characters", description="Tokens that the model knows.")

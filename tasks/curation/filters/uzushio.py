@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -40,6 +40,8 @@ class Uzushio(Step):
 
     Source: WorksApplications/uzushio (Apache-2.0), commit 23dc7b2.
     """
+
+    holds_lock: ClassVar[bool] = True
 
     filter: Literal["uzushio"] = "uzushio"
     stages: tuple[StageSpec, ...] = Field(description="Uzushio's filters in order, each with its `name`.")

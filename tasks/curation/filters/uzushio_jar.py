@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,8 @@ class UzushioJar(Step):
     does not write stands in the ledger, with the filter that Uzushio named, also those that it leaves out silently
     (2 MiB, 1,000 paragraphs). Unit: documents written, 0 or 1. Source: WorksApplications/uzushio.
     """
+
+    holds_lock: ClassVar[bool] = True
 
     filter: Literal["uzushio_jar"] = "uzushio_jar"
     jar_sha256: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the jar (`sha256sum uzushio.jar`).")

@@ -23,6 +23,8 @@ class WordCount(Filter):
     unit: ClassVar[str] = "words"
     scale: ClassVar[Scale] = "count"
 
+    holds_lock: ClassVar[bool] = True
+
     filter: Literal["word_count"] = "word_count"
     min_words: int = Field(default=10, ge=0, description="Fewest words that stay.")
     max_words: int | None = Field(default=2048, ge=0, description="Most words that stay; none for no bound.")
