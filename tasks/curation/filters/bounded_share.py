@@ -23,4 +23,4 @@ class BoundedShare(Filter):
 
     @property
     def bounds(self) -> tuple[float | None, float | None]:
-        return self.min_ratio, self.max_ratio
+        return self.min_ratio or None, self.max_ratio if self.max_ratio < 1 else None

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from tasks.curation.filters.base import Filter
+from tasks.curation.filters.bounded_share import BoundedShare
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
 
-class HiraganaRatio(Filter):
+class HiraganaRatio(BoundedShare):
     """Share of hiragana (U+3040 to U+309F) among the characters that are not white space.
 
     Particles and inflections are hiragana, so lists of names, keywords and Chinese text have little of it. Unit: share
@@ -26,17 +26,6 @@ class HiraganaRatio(Filter):
 
     filter: Literal["hiragana_ratio"] = "hiragana_ratio"
     min_ratio: float = Field(default=0.05, ge=0, le=1, description="Smallest share of hiragana that stays.")
-    max_ratio: float = Field(default=1.0, ge=0, le=1, description="Largest share of hiragana that stays.")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.max_ratio < self.min_ratio:
-            raise ValueError(f"max_ratio {self.max_ratio} is below min_ratio {self.min_ratio}")
-        return self
-
-    @property
-    def bounds(self) -> tuple[float | None, float | None]:
-        return self.min_ratio, self.max_ratio
 
     def scores(self, texts: pa.Array) -> np.ndarray:
         from tasks.curation.characters import HIRAGANA, share_of

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 
 from tasks.curation.filters.base import Scale
-from tasks.curation.uzushio.stage import Bounds, MarkingStage, ScoreStage
+from tasks.curation.uzushio.stage import MarkingStage, RatioStage
 from tasks.runtime import NOT_IDENTITY
 
 if TYPE_CHECKING:
@@ -64,25 +64,14 @@ def installed_dictionary() -> Path | None:
     return Path(package.origin).parent / "resources" / "system.dic"
 
 
-class KenLMDocAvgPerplexity(LanguageModel, ScoreStage):
+class KenLMDocAvgPerplexity(LanguageModel, RatioStage):
     """Mean perplexity of the paragraphs, weighted by their lengths."""
 
     unit: ClassVar[str] = "mean perplexity"
     scale: ClassVar[Scale] = "count"
 
     name: Literal["KenLMDocAvgPerplexity"] = "KenLMDocAvgPerplexity"
-    low: float = Field(default=0.0, description="Smallest perplexity that stays.")
     high: float = Field(default=1e6, description="Largest perplexity that stays.")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.high < self.low:
-            raise ValueError(f"high {self.high} is below low {self.low}")
-        return self
-
-    @property
-    def bounds(self) -> Bounds:
-        return self.low, self.high
 
     def scores(self, documents: Documents, alive: np.ndarray) -> np.ndarray:
         import numpy as np
