@@ -31,8 +31,12 @@ class Settings(BaseSettings):
 
     store: Path = Field(default=Path("tsuzuki-store"), description="Folder of the sealed artifacts.")
     workers: int = Field(default_factory=available_cores, ge=1, description="Processes a stage may use.")
-    engine: Literal["local", "dask"] = Field(default="local", description="What runs the jobs of the corpus half.")
+    engine: Literal["local", "dask", "curator"] = Field(
+        default="local", description="What runs the jobs of the corpus half."
+    )
     scheduler_address: str | None = Field(default=None, description="Dask scheduler; none starts one on this machine.")
+    curator_python: Path | None = Field(default=None, description="Interpreter with NeMo Curator, for its engine.")
+    ray_address: str | None = Field(default=None, description="Ray cluster; none starts Ray on this machine.")
     memory_bytes: int = Field(default=4 << 30, ge=1 << 28, description="Memory that dedup and split may take.")
     worker_python: Path = Field(default=Path(sys.executable), description="Interpreter of training workers.")
     cancel_grace_seconds: float = Field(default=30.0, ge=0, description="Between SIGTERM and SIGKILL for a worker.")

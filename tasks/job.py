@@ -26,18 +26,20 @@ def run_worker(
     arguments: dict[str, Any],
     workspace: Workspace,
     on_event: Callable[[Event], None] = lambda event: None,
+    python: Path | None = None,
 ) -> Any:
     """The JSON result of `function(**arguments, emit=...)`, run by `tasks.worker` in its own process group.
 
     function: `module:name`, imported by the worker only. arguments: JSON values (paths as text). on_event gets every
-    event but the last. Errors of our tree are raised here as in the worker; any other failure is a WorkerError, and a
-    worker that dies without a word a WorkerLost. The worker holds the key's lock too, so it is never doubled.
+    event but the last. python: the worker's interpreter; that of the runtime if None. Errors of our tree are raised
+    here as in the worker; any other failure is a WorkerError, and a worker that dies without a word a WorkerLost. The
+    worker holds the key's lock too, so it is never doubled.
     """
     job_path, log_path = workspace.scratch / "job.json", workspace.scratch / "worker.log"
     job_path.write_text(
         json.dumps({"function": function, "arguments": arguments}, ensure_ascii=False), encoding="utf-8"
     )
-    with open(log_path, "ab") as log, _started(job_path, log, workspace) as process:
+    with open(log_path, "ab") as log, _started(job_path, log, workspace, python) as process:
         assert process.stdout is not None
         for line in process.stdout:
             event = json.loads(line)
@@ -55,10 +57,10 @@ def run_worker(
 
 
 @contextlib.contextmanager
-def _started(job_path: Path, log: Any, workspace: Workspace) -> Iterator[subprocess.Popen[str]]:
+def _started(job_path: Path, log: Any, workspace: Workspace, python: Path | None) -> Iterator[subprocess.Popen[str]]:
     runtime = workspace.runtime
     process = subprocess.Popen(
-        [runtime.worker_python, "-m", "tasks.worker", str(job_path)],
+        [python or runtime.worker_python, "-m", "tasks.worker", str(job_path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,

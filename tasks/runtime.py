@@ -32,11 +32,16 @@ class Runtime(BaseModel):
 
     store: Path = Field(description="Folder of the sealed artifacts.")
     workers: int = Field(default=1, ge=1, description="Processes a stage may use for its shards.")
-    engine: Literal["local", "dask"] = Field(
-        default="local", description="What runs the jobs of a stage: processes of this machine, or a Dask cluster."
+    engine: Literal["local", "dask", "curator"] = Field(
+        default="local",
+        description="What runs the jobs of a stage: processes of this machine, a Dask cluster, or NeMo Curator on Ray.",
     )
     scheduler_address: str | None = Field(
         default=None, description="Dask scheduler that sees the same store; none starts a cluster on this machine."
+    )
+    curator_python: Path | None = Field(default=None, description="Interpreter with NeMo Curator, for its engine.")
+    ray_address: str | None = Field(
+        default=None, description="Ray cluster that sees the same store; none starts Ray on this machine."
     )
     memory_bytes: int = Field(
         default=4 << 30, ge=1 << 28, description="Memory that the processes of a dedup or split may take together."

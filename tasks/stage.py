@@ -22,7 +22,8 @@ class Stage:
     revision: bumped when the same inputs give other bytes. body: `module:function`, called as
     `function(config, workspace, **inputs) -> Summary`. outside: `module:function`, called as `function(config) ->
     {name: digest}` for files that no stage made. resumable: continues from what a killed attempt left in its scratch.
-    retries: how often an error of the retryable kind is tried again, after retry_delays_seconds.
+    engines: names of the engines that can run its jobs. retries: how often an error of the retryable kind is tried
+    again, after retry_delays_seconds.
     """
 
     name: str
@@ -32,11 +33,16 @@ class Stage:
     summary: str
     outside: str | None = None
     resumable: bool = False
+    engines: tuple[str, ...] = ("local",)
     retries: int = 0
     retry_delays_seconds: tuple[float, ...] = (5.0, 20.0, 60.0)
 
     def function(self) -> Callable[..., Any]:
         return _imported(self.body)
+
+    def engine_used(self, wanted: str) -> str:
+        """The engine that runs this stage where `wanted` is set: `local` where that one cannot."""
+        return wanted if wanted in self.engines else "local"
 
     def outside_digests(self, config: BaseModel) -> dict[str, str]:
         return _imported(self.outside)(config) if self.outside else {}

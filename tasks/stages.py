@@ -14,6 +14,9 @@ from data_contracts.artifacts import (
 )
 from tasks.stage import Stage
 
+JOBS = ("local", "dask")
+"""Engines of a stage whose work is jobs of `map_jobs`."""
+
 ACQUIRE = Stage(
     "acquire",
     RawCorpus,
@@ -23,6 +26,7 @@ ACQUIRE = Stage(
     summary="documents as the source gave them; unreadable lines in quarantine",
     resumable=True,
     retries=3,
+    engines=JOBS,
 )
 FILTER = Stage(
     "filter",
@@ -32,6 +36,7 @@ FILTER = Stage(
     outside="tasks.curation.outside_files:outside_digests",
     summary="normalised documents that pass every filter; ledgers of each removed one and each edit",
     resumable=True,
+    engines=(*JOBS, "curator"),
 )
 DEDUP = Stage(
     "dedup",
@@ -40,6 +45,7 @@ DEDUP = Stage(
     body="tasks.curation.deduplication:remove_duplicates",
     outside="tasks.curation.references:outside_digests",
     summary="one document of each duplicate cluster, decided by exact Jaccard",
+    engines=JOBS,
 )
 SPLIT = Stage(
     "split",
@@ -47,6 +53,7 @@ SPLIT = Stage(
     revision=2,
     body="tasks.curation.splitting:split_documents",
     summary="train and validation; near-duplicates never on both sides",
+    engines=JOBS,
 )
 BASE_MODEL = Stage(
     "base_model",
@@ -64,6 +71,7 @@ BINARIZE = Stage(
     body="tasks.binarize:binarize",
     summary="Megatron .bin/.idx, every token accounted for",
     resumable=True,
+    engines=JOBS,
 )
 PRETRAIN = Stage(
     "pretrain",

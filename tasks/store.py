@@ -135,7 +135,7 @@ class Store:
             summary=summary,
             sources=_sources(request, summary),
             files=files,
-            engine=workspace.runtime.engine,
+            engine=request.stage.engine_used(workspace.runtime.engine),
             libraries=_libraries(),
             created_at=datetime.now(UTC),
             seconds=round(seconds, 3),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -74,6 +74,10 @@ class ShardResult(BaseModel):
     histograms: list[dict[str, list[int]]]
 
 
+Take = Callable[[ShardJob, ShardResult], None]
+"""Called with each shard as soon as it is done, and what it came to."""
+
+
 def filter_documents(config: FilterConfig, workspace: Workspace, raw: RawCorpus) -> Summary:
     """Writes `documents/<shard>.parquet` for each shard of `raw`, `ledger.parquet`, `edits.parquet`, `histograms.json`.
 
@@ -91,13 +95,14 @@ def filter_documents(config: FilterConfig, workspace: Workspace, raw: RawCorpus)
     pending = [job for job in jobs if job.shard not in results]
     total, done = num_rows(shards), num_rows(results)
     workspace.progress(done, total)
-    lock_free = not any(step.holds_lock for step in config.cascade)
-    num_bytes = num_bytes_of(job.shard for job in pending)
-    running = map_jobs(filter_shard, pending, runtime=workspace.runtime, num_bytes=num_bytes, lock_free=lock_free)
-    for job, result in running:
+
+    def take(job: ShardJob, result: ShardResult) -> None:
+        nonlocal done
         results[job.shard] = result
         done += result.counts["num_documents_in"]
         workspace.progress(done, total)
+
+    _filter_shards(pending, config, workspace, take)
     for job in jobs:
         workspace.add(results[job.shard].entry)
     _join(workspace, LEDGER_NAME, LEDGER, [job.part("ledger") for job in jobs])
@@ -105,6 +110,19 @@ def filter_documents(config: FilterConfig, workspace: Workspace, raw: RawCorpus)
     ordered = [results[shard] for shard in shards]
     workspace.write_bytes(HISTOGRAMS_NAME, json.dumps(_histograms(config, ordered), indent=1).encode())
     return _summary(config, workspace, shards, ordered)
+
+
+def _filter_shards(jobs: Sequence[ShardJob], config: FilterConfig, workspace: Workspace, take: Take) -> None:
+    if workspace.runtime.engine == "curator":
+        from tasks.curation.engines.curator import filter_on_curator
+
+        filter_on_curator(jobs, config, workspace, take)
+        return
+    lock_free = not any(step.holds_lock for step in config.cascade)
+    num_bytes = num_bytes_of(job.shard for job in jobs)
+    running = map_jobs(filter_shard, jobs, runtime=workspace.runtime, num_bytes=num_bytes, lock_free=lock_free)
+    for job, result in running:
+        take(job, result)
 
 
 def _join(workspace: Workspace, name: str, schema: pa.Schema, parts: Sequence[Path]) -> None:
@@ -155,24 +173,31 @@ def finished(job: ShardJob) -> ShardResult | None:
 
 
 def filter_shard(job: ShardJob) -> ShardResult:
-    """Filters one shard. Its files get their names when they are whole, its record when all of them have."""
+    """Filters one shard."""
+    statistics, split = open_statistics(job.statistics), split_of(job.shard)
+    return write_shard(job, (sift(table, job.config, statistics, split) for table in row_groups(job.shard)))
+
+
+def write_shard(job: ShardJob, portions: Iterable[Sifted]) -> ShardResult:
+    """Writes what became of a shard. Its files get their names when they are whole, its record when all of them have.
+
+    The bytes do not depend on how the rows are divided into portions.
+    """
     name = f"documents/{job.shard.name}"
     schemas = {"kept": DOCUMENTS, "ledger": LEDGER, "edits": EDITS}
     counts: Counter[str] = Counter(dict.fromkeys(_COUNTS, 0))
     examples: list[dict[str, Any]] = []
     histograms: list[dict[str, np.ndarray]] = [{} for _ in job.config.cascade]
-    statistics = open_statistics(job.statistics)
     with TemporaryDirectory(dir=job.scratch) as attempt:
         with ExitStack() as stack:
             files = {kind: stack.enter_context(HashingFile(Path(attempt, kind))) for kind in schemas}
             writers = {kind: GroupWriter(_parquet(stack, files[kind], rows), rows) for kind, rows in schemas.items()}
-            for table in row_groups(job.shard):
-                sifted = _sift(table, job.config, statistics, split_of(job.shard))
+            for sifted in portions:
                 for kind, rows in sifted.tables.items():
                     writers[kind].write(rows)
                 examples = first_examples([*examples, *examples_of(sifted.tables["ledger"])])
                 counts.update(sifted.counts)
-                _add(histograms, sifted.histograms)
+                add_bins(histograms, sifted.histograms)
             for writer in writers.values():
                 writer.finish()
         (job.folder / "documents").mkdir(exist_ok=True)
@@ -215,7 +240,8 @@ class Sifted(NamedTuple):
     histograms: list[dict[str, np.ndarray]]
 
 
-def _sift(table: pa.Table, config: FilterConfig, statistics: dict[str, pa.Table], split: str) -> Sifted:
+def sift(table: pa.Table, config: FilterConfig, statistics: dict[str, pa.Table], split: str) -> Sifted:
+    """What becomes of documents. table: DOCUMENTS rows; statistics: tables by name; split: that of the documents."""
     raw = table["text"].combine_chunks()
     cleaned, changed = normalize_texts(raw, config.normalization)
     verdict = judge(config.cascade, Batch(table["id"].combine_chunks(), cleaned, statistics))
@@ -275,7 +301,8 @@ def _bins(config: FilterConfig, verdict: Verdict) -> list[dict[str, np.ndarray]]
     return bins
 
 
-def _add(totals: list[dict[str, np.ndarray]], bins: list[dict[str, np.ndarray]]) -> None:
+def add_bins(totals: list[dict[str, np.ndarray]], bins: list[dict[str, np.ndarray]]) -> None:
+    """Adds the bins of each step and label to those of the same step and label."""
     for total, more in zip(totals, bins, strict=True):
         for label, values in more.items():
             total[label] = total[label] + values if label in total else values
