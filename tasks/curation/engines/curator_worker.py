@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -101,7 +102,7 @@ def _ray(workers: int, address: str | None) -> Iterator[None]:
     import ray
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with TemporaryDirectory(prefix="tsuzuki-ray-", ignore_cleanup_errors=True) as sessions:
+    with TemporaryDirectory(prefix="tsuzuki-ray-", ignore_cleanup_errors=True) as sessions, _guarded(sessions):
         try:
             if address:
                 ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": str(PROJECT_ROOT)}}, log_to_driver=False)
@@ -111,6 +112,18 @@ def _ray(workers: int, address: str | None) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _guarded(folder: str) -> Iterator[None]:
+    """A process of its own group that cleans up where this one is killed."""
+    words = [sys.executable, "-I", str(Path(__file__).with_name("ray_guard.py")), str(os.getpgrp()), folder]
+    guard = subprocess.Popen(words, stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        yield
+    finally:
+        guard.kill()  # before its input ends: it would end this process too
+        guard.communicate()
 
 
 @contextmanager
