@@ -65,7 +65,7 @@ def test_listings_name_every_recipe_and_stage(tsuzuki):
     assert "workshop-qwen25-0.5b" in tsuzuki("recipes").stdout
     table = tsuzuki("stages").stdout.splitlines()
     assert len(table) == 13
-    assert table[1].split()[:3] == ["acquire", "1", "raw_corpus"]
+    assert table[1].split()[:3] == ["acquire", "2", "raw_corpus"]
 
 
 def test_show_prints_yaml_with_the_changes_made(tsuzuki):
