@@ -31,7 +31,7 @@ class Settings(BaseSettings):
 
     store: Path = Field(default=Path("tsuzuki-store"), description="Folder of the sealed artifacts.")
     workers: int = Field(default_factory=available_cores, ge=1, description="Processes a stage may use.")
-    engine: Literal["local", "dask", "curator"] = Field(
+    engine: Literal["local", "dask", "curator", "cudf"] = Field(
         default="local", description="What runs the jobs of the corpus half."
     )
     scheduler_address: str | None = Field(default=None, description="Dask scheduler; none starts one on this machine.")

@@ -32,9 +32,10 @@ class Runtime(BaseModel):
 
     store: Path = Field(description="Folder of the sealed artifacts.")
     workers: int = Field(default=1, ge=1, description="Processes a stage may use for its shards.")
-    engine: Literal["local", "dask", "curator"] = Field(
+    engine: Literal["local", "dask", "curator", "cudf"] = Field(
         default="local",
-        description="What runs the jobs of a stage: processes of this machine, a Dask cluster, or NeMo Curator on Ray.",
+        description="What runs the jobs of a stage: processes of this machine, a Dask cluster, NeMo Curator on Ray,"
+        " or a GPU.",
     )
     scheduler_address: str | None = Field(
         default=None, description="Dask scheduler that sees the same store; none starts a cluster on this machine."

@@ -45,7 +45,7 @@ DEDUP = Stage(
     body="tasks.curation.deduplication:remove_duplicates",
     outside="tasks.curation.references:outside_digests",
     summary="one document of each duplicate cluster, decided by exact Jaccard",
-    engines=JOBS,
+    engines=(*JOBS, "cudf"),
 )
 SPLIT = Stage(
     "split",

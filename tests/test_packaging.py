@@ -10,8 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 OURS = {"flows", "tasks", "infra", "data_contracts", *(p.stem for p in (ROOT / "tests" / "support").glob("*.py"))}
 ELSEWHERE = {"megatron": "installed by `make` without its dependencies"}
-OPTIONAL = {"kenlm", "sudachipy"}
-"""Of extras that need a compiler or a big dictionary; their users are told the command when they are missing."""
+GPU = {"cudf", "cudf-cu13", "cupy", "cupy-cuda13x", "pylibcudf", "pylibcudf-cu13", "rmm", "rmm-cu13"}
+OPTIONAL = {"kenlm", "sudachipy"} | GPU
+"""Of extras that need a compiler, a big dictionary or a GPU; users are told the command when they are missing."""
 
 
 def normalized(name: str) -> str:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import xxhash
 
-from tasks.curation.candidates import BandJob, compare_candidates, edges_of, read_edges
+from tasks.curation.candidates import BandJob, Compared, compare_candidates, edges_of, read_edges
 from tasks.curation.components import connect, first_ranking, keep_best, roots_of, unite_all
 from tasks.curation.config import FuzzyConfig
-from tasks.curation.folding import fold
+from tasks.curation.folding import Folded, fold
 from tasks.curation.minhash import gram_sets
 from tasks.curation.spool import Spool
 from tasks.runtime import Runtime
@@ -52,8 +52,44 @@ class Clusters(NamedTuple):
     edges: Edges
 
 
+class Search(Protocol):
+    """What an engine knows of all documents once it has scanned them."""
+
+    def twins(self, rank: np.ndarray, active: np.ndarray) -> np.ndarray:
+        """(documents,) int64: for each active one the first-ranking with the same comparison text, else itself."""
+        ...
+
+    def compare(
+        self, among: np.ndarray, lengths: np.ndarray, fuzzy: FuzzyConfig, runtime: Runtime, folder: Path
+    ) -> Compared:
+        """As `compare_candidates`."""
+        ...
+
+    def folded(self, documents: np.ndarray) -> Folded:
+        """The comparison forms of some documents, in that order."""
+        ...
+
+
+class SpooledSearch(NamedTuple):
+    """The search of the local engine, over what the scan left on disk."""
+
+    spool: Spool
+
+    def twins(self, rank: np.ndarray, active: np.ndarray) -> np.ndarray:
+        return _twins(self.spool.digests(), rank, active)
+
+    def compare(
+        self, among: np.ndarray, lengths: np.ndarray, fuzzy: FuzzyConfig, runtime: Runtime, folder: Path
+    ) -> Compared:
+        return compare_candidates(self.spool, among, lengths, fuzzy, runtime, folder)
+
+    def folded(self, documents: np.ndarray) -> Folded:
+        order = np.sort(documents)
+        return fold(self.spool.texts(order).take(np.searchsorted(order, documents)))
+
+
 def find_clusters(
-    spool: Spool,
+    scanned: Spool | Search,
     lengths: np.ndarray,
     rank: np.ndarray,
     *,
@@ -70,18 +106,19 @@ def find_clusters(
     without: documents that stay alone. Chains count: A and C are in one cluster if both are similar to B. The result
     is the same for every order of the documents and whatever the runtime.
     """
+    search = SpooledSearch(scanned) if isinstance(scanned, Spool) else scanned
     size = len(rank)
     active = np.ones(size, dtype=bool)
     if without is not None:
         active[without] = False
-    twin = _twins(spool.digests(), rank, active) if exact else np.arange(size)
+    twin = search.twins(rank, active) if exact else np.arange(size)
     parents = np.arange(size)
     unite_all(parents, parents.copy(), twin)
     partner, similarity = np.full(size, -1), np.zeros(size)
     edges = Edges((), 0, 0, None)
     if fuzzy:
         among = np.flatnonzero((twin == np.arange(size)) & active)
-        edges = _near_duplicates(spool, among, lengths, rank, parents, fuzzy, runtime, folder)
+        edges = _near_duplicates(search, among, lengths, rank, parents, fuzzy, runtime, folder)
         for portion in edges.portions():
             keep_best(partner, similarity, rank, portion["first"], portion["second"], portion["jaccard"])
     return Clusters(first_ranking(parents, rank), twin, partner, similarity, edges)
@@ -102,7 +139,7 @@ def _twins(digests: np.ndarray, rank: np.ndarray, active: np.ndarray) -> np.ndar
 
 
 def _near_duplicates(
-    spool: Spool,
+    search: Search,
     among: np.ndarray,
     lengths: np.ndarray,
     rank: np.ndarray,
@@ -117,13 +154,13 @@ def _near_duplicates(
     the sketch. In a bucket of more than MAX_BUCKET documents a pair whose ends are already connected is not compared:
     the components stay the same. parents: the union-find forest, updated.
     """
-    compared = compare_candidates(spool, among, lengths, fuzzy, runtime, folder)
+    compared = search.compare(among, lengths, fuzzy, runtime, folder)
     num_compared, num_edges, lowest = compared.num_compared, 0, 2.0
     for portion in read_edges(compared.edges):
         unite_all(parents, portion["first"], portion["second"])
     with open(folder / "big.edges", "wb") as file:
         for bucket in _big_buckets(compared.bands, rank):
-            for pairs, scores, number in _connect(spool, bucket, lengths, parents, fuzzy):
+            for pairs, scores, number in _connect(search, bucket, lengths, parents, fuzzy):
                 file.write(edges_of(pairs, scores).data)
                 num_compared += number
     files = (*compared.edges, folder / "big.edges")
@@ -134,7 +171,7 @@ def _near_duplicates(
 
 
 def _connect(
-    spool: Spool, bucket: np.ndarray, lengths: np.ndarray, parents: np.ndarray, fuzzy: FuzzyConfig
+    search: Search, bucket: np.ndarray, lengths: np.ndarray, parents: np.ndarray, fuzzy: FuzzyConfig
 ) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
     """What `connect` gives for each pair of blocks of a bucket; sets of n-grams of two blocks are in memory."""
     blocks = np.split(bucket, np.flatnonzero(np.diff(np.cumsum(lengths[bucket]) // BLOCK_CHARACTERS)) + 1)
@@ -142,9 +179,7 @@ def _connect(
         for earlier in (*blocks[:number], None):
             members = block if earlier is None else np.concatenate((earlier, block))
             if len(np.unique(roots_of(parents, members))) > 1:
-                order = np.sort(members)
-                folded = fold(spool.texts(order).take(np.searchsorted(order, members)))
-                sets = gram_sets(folded, fuzzy.ngram_characters)
+                sets = gram_sets(search.folded(members), fuzzy.ngram_characters)
                 split = 0 if earlier is None else len(earlier)
                 yield connect(sets, members, split, parents, fuzzy.jaccard_threshold)
 

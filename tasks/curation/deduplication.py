@@ -21,7 +21,8 @@ from tasks.curation.documents import (
     reconcile,
     rows_written,
 )
-from tasks.curation.ranking import cluster_names, id_ranks, survival_rank
+from tasks.curation.engines.steps import steps_of
+from tasks.curation.ranking import cluster_names
 from tasks.curation.references import DocumentFile, content_digest, files_of, rows_of
 from tasks.curation.removals import (
     CONTAMINATION,
@@ -34,7 +35,7 @@ from tasks.curation.removals import (
     survivors_proof,
     write_ledger,
 )
-from tasks.curation.scanning import Scan, scan_corpus
+from tasks.curation.scanning import Scan
 from tasks.curation.selecting import Output, Selected, SelectJob, select_rows
 from tasks.workspace import SCRATCH_NAME, Workspace
 
@@ -72,7 +73,8 @@ def remove_duplicates(config: DedupConfig, workspace: Workspace, corpus: Corpus)
     folder = workspace.scratch / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     references = _open_references(config, folder)
-    scan = scan_corpus(
+    steps = steps_of(workspace.runtime)
+    scan = steps.scan(
         workspace,
         corpus.shards(),
         folder / "scan",
@@ -81,11 +83,11 @@ def remove_duplicates(config: DedupConfig, workspace: Workspace, corpus: Corpus)
         evaluation=references.evaluation,
     )
     _check_unchanged(config, references)
-    ids = id_ranks(scan.ids)
+    ids = steps.id_ranks(scan.ids)
     clusters = find_clusters(
         scan.spool,
         scan.lengths,
-        survival_rank(scan, ids),
+        steps.survival_rank(scan, ids),
         exact=config.exact,
         fuzzy=config.fuzzy,
         runtime=workspace.runtime,

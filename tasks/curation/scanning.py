@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,9 @@ from tasks.curation.spool import Fingerprints, Spool, SpoolWriter
 from tasks.curation.workers import map_light
 from tasks.runtime import Runtime
 from tasks.workspace import Workspace
+
+if TYPE_CHECKING:
+    from tasks.curation.clusters import Search
 
 PORTION_DOCUMENTS = 512
 PORTION_BYTES = 4 << 20
@@ -52,11 +55,11 @@ class ScanResult(NamedTuple):
 class Scan(NamedTuple):
     """All documents: first those of the corpus in the order of its shards, then those of kept references.
 
-    ids: a reference's documents as `<name>:<id>`; standing: (documents,) int64, smaller for those that stay rather;
-    num_own: documents of the corpus; findings: (n,) FINDING of contaminated ones.
+    spool: what `find_clusters` asks; ids: a reference's documents as `<name>:<id>`; standing: (documents,) int64,
+    smaller for those that stay rather; num_own: documents of the corpus; findings: (n,) FINDING of contaminated ones.
     """
 
-    spool: Spool
+    spool: Spool | Search
     ids: pa.LargeStringArray
     lengths: np.ndarray
     standing: np.ndarray
@@ -94,13 +97,13 @@ def scan_corpus(
     index = IdIndex(ids.slice(0, num_own))
     index.check_unique()
     sizes = [sum(size for _, size in results[job.name].parts) for _, job in others]
-    standing = np.concatenate([_own_standing(groups, len(kept)), np.repeat([p for p, _ in others], sizes)])
+    standing = np.concatenate([own_standing(groups, len(kept)), np.repeat([p for p, _ in others], sizes)])
     findings = _shifted([results[job.name].findings for job in own], [job.groups[0].start for job in own])
     return Scan(spool, ids, spool.lengths(), standing.astype(np.int64), num_own, index, findings)
 
 
-def _own_standing(groups: Sequence[RowGroup], first: int) -> np.ndarray:
-    """Behind all references; documents shipped for validation before the others."""
+def own_standing(groups: Sequence[RowGroup], first: int) -> np.ndarray:
+    """(documents,) int64: behind all references; documents shipped for validation before the others."""
     standing = [first + (split_of(group.path) != "validation") for group in groups]
     return np.repeat(np.array(standing, dtype=np.int64), [group.num_rows for group in groups])
 

@@ -8,10 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tasks.curation.characters import ASSIGNED_END
 from tasks.curation.folding import COMPLEX, CONTEXT_DEPENDENT, DROPPED, composition_seconds, folding_table
 
 EXPANDED = -3
 """This entry and all below it: EXPANDED - number of the expansion."""
+
+SELECTORS = range(0xE0100, 0xE01F0)
+"""Variation selectors, which stand behind ideographs and fold to themselves."""
 
 
 class Expansions(NamedTuple):
@@ -32,10 +36,14 @@ def expansions() -> Expansions:
     """
     table, seconds = folding_table().copy(), composition_seconds()
     found: dict[str, int] = {}
-    for code in np.flatnonzero(table == COMPLEX).tolist():
+    for code in (*np.flatnonzero(table[:ASSIGNED_END] == COMPLEX).tolist(), *SELECTORS):
         folded = _folded_alone(chr(code), seconds)
-        if folded is not None:
-            table[code] = EXPANDED - found.setdefault(folded, len(found)) if folded else DROPPED
+        if folded is None:
+            continue
+        if len(folded) > 1:
+            table[code] = EXPANDED - found.setdefault(folded, len(found))
+        else:
+            table[code] = ord(folded) if folded else DROPPED
     bounds = np.cumsum([0, *map(len, found)], dtype=np.int32)
     codes = np.frombuffer("".join(found).encode("utf-32-le"), dtype=np.uint32)
     return Expansions(table, bounds, codes)

@@ -85,19 +85,19 @@ extern "C" __global__ void fold_write(const u8* data, i64 num_bytes, const int* 
   }
 }
 
-// Copies the pieces of some documents behind each other; a block copies a document. bounds: where each goes.
-extern "C" __global__ void gather_bytes(const u8* data, const i64* starts, i64 num_documents, const i64* bounds,
-                                        u8* out) {
+// Copies some documents to their targets in another buffer; a block copies a document.
+extern "C" __global__ void gather_bytes(const u8* data, const i64* starts, const i64* lengths, const i64* targets,
+                                        i64 num_documents, u8* out) {
   for (i64 document = blockIdx.x; document < num_documents; document += gridDim.x)
-    for (i64 place = bounds[document] + threadIdx.x; place < bounds[document + 1]; place += blockDim.x)
-      out[place] = data[starts[document] + place - bounds[document]];
+    for (i64 place = threadIdx.x; place < lengths[document]; place += blockDim.x)
+      out[targets[document] + place] = data[starts[document] + place];
 }
 
-extern "C" __global__ void gather_codes(const u32* codes, const i64* starts, i64 num_documents, const i64* bounds,
-                                        u32* out) {
+extern "C" __global__ void gather_codes(const u32* codes, const i64* starts, const i64* lengths, const i64* targets,
+                                        i64 num_documents, u32* out) {
   for (i64 document = blockIdx.x; document < num_documents; document += gridDim.x)
-    for (i64 place = bounds[document] + threadIdx.x; place < bounds[document + 1]; place += blockDim.x)
-      out[place] = codes[starts[document] + place - bounds[document]];
+    for (i64 place = threadIdx.x; place < lengths[document]; place += blockDim.x)
+      out[targets[document] + place] = codes[starts[document] + place];
 }
 
 // 128 bits of each document: two sums over its characters of a hash of character and place. A block sums a document.
