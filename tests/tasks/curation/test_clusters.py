@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tasks import parallel
-from tasks.curation import candidates, clusters, workers
+from tasks.curation import candidates, clusters
 from tasks.curation.clusters import Clusters, find_clusters
 from tasks.curation.components import connect, roots_of
 from tasks.curation.config import FuzzyConfig
@@ -258,7 +258,7 @@ def test_processes_little_memory_and_small_runs_change_nothing(
     monkeypatch.undo()
     threads = clusters_of(families, workers=2)
     monkeypatch.setattr(parallel, "INLINE_BYTES", 0)
-    monkeypatch.setattr(workers, "THREADED_BYTES", 0)
+    monkeypatch.setattr(parallel, "THREADED_BYTES", 0)
     processes = clusters_of(families, workers=2)
     for other in (alone, threads, processes):
         assert other.clusters.survivor.tolist() == whole.clusters.survivor.tolist()

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from data_contracts.errors import DataError
 from tasks import parallel
-from tasks.curation import workers
 from tasks.curation.config import DedupConfig
 from tasks.curation.deduplication import remove_duplicates
 from tasks.runtime import Runtime
@@ -130,7 +129,7 @@ def test_threads_and_processes_do_not_change_a_byte(
     alone = run(DEDUP, DedupConfig(), corpus=corpus).digest
     assert run(DEDUP, DedupConfig(), workers=3, corpus=corpus).digest == alone
     monkeypatch.setattr(parallel, "INLINE_BYTES", 0)
-    monkeypatch.setattr(workers, "THREADED_BYTES", 0)
+    monkeypatch.setattr(parallel, "THREADED_BYTES", 0)
     assert run(DEDUP, DedupConfig(), workers=2, corpus=corpus).digest == alone
 
 
