@@ -16,6 +16,7 @@ PREFECT_DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # our own lines on stderr say it better; the API gets all
     "DO_NOT_TRACK": "1",
+    "WANDB_ERROR_REPORTING": "false",
 }
 
 

@@ -26,6 +26,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> None:
         DO_NOT_TRACK="1",
         HF_HUB_OFFLINE="1",
         WANDB_MODE="disabled",
+        WANDB_ERROR_REPORTING="false",
     )
 
 
