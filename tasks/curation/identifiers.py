@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
+import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from data_contracts.errors import DataError
 from tasks.curation.characters import text_buffers
-
-CHUNK = 65_536
+from tasks.curation.minhash import BASE, mixed
 
 
 class IdIndex:
@@ -62,10 +59,16 @@ def _large(ids: pa.Array | pa.ChunkedArray) -> pa.LargeStringArray:
 
 
 def _hashes(ids: pa.LargeStringArray) -> np.ndarray:
-    """(ids,) uint64 xxh3_64."""
+    """(ids,) uint64."""
     hashes = np.empty(len(ids), dtype=np.uint64)
-    for start in range(0, len(ids), CHUNK):
-        data, bounds = text_buffers(ids.slice(start, CHUNK))
-        view = data.data
-        hashes[start : start + CHUNK] = [xxhash.xxh3_64_intdigest(view[a:b]) for a, b in pairwise(bounds.tolist())]
+    _hash_each(*text_buffers(ids), hashes)
     return hashes
+
+
+@numba.njit(cache=True, nogil=True)
+def _hash_each(data, bounds, hashes):
+    for row in range(len(hashes)):
+        value = np.uint64(bounds[row + 1] - bounds[row])
+        for place in range(bounds[row], bounds[row + 1]):
+            value = value * BASE + np.uint64(data[place])
+        hashes[row] = mixed(value)

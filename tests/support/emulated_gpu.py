@@ -87,7 +87,6 @@ class EmulatedGpu:
     def __init__(self, folder: Path) -> None:
         self.xp = ArrayModule()
         self.capacity_bytes = 1 << 40
-        self.free = 1 << 40
         source = KERNELS.read_text(encoding="utf-8")
         self._parameters = {
             name: [parameter.rsplit(maxsplit=1)[0] for parameter in parameters.replace("*", "* ").split(",")]
@@ -123,7 +122,7 @@ class EmulatedGpu:
         return np.array(array)
 
     def free_bytes(self) -> int:
-        return self.free
+        return self.capacity_bytes
 
 
 def _argument(kernel: str, kind: str, argument: Any) -> Any:

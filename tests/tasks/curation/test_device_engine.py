@@ -1,4 +1,4 @@
-"""The engine `cudf` on a device made of this machine's cores: every decision is that of the local engine."""
+"""The engine `cudf` on a GPU, and on a device made of this machine's cores: all bytes are those of the local engine."""
 
 import importlib.util
 import random
@@ -16,6 +16,8 @@ from emulated_gpu import EmulatedGpu
 from tasks.curation import deduplication
 from tasks.curation.config import DedupConfig, FuzzyConfig
 from tasks.curation.engines import device_scan, device_search
+from tasks.curation.engines.cuda_device import cuda_device
+from tasks.curation.engines.device import Device
 from tasks.curation.engines.device_texts import FoldedTexts, band_keys_of, digests_of
 from tasks.curation.engines.expansions import expansions
 from tasks.curation.engines.steps import steps_of, steps_on
@@ -24,12 +26,14 @@ from tasks.curation.minhash import band_keys
 from tasks.runtime import Runtime
 from tasks.stages import DEDUP
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to compile the CUDA kernels with")
-FUZZY = FuzzyConfig()
 
-
-@pytest.fixture(scope="module")
-def device(tmp_path_factory) -> EmulatedGpu:
+@pytest.fixture(scope="module", params=["cores", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest, tmp_path_factory) -> Device:
+    if request.param == "gpu":
+        pytest.importorskip("cudf", reason="the extra gpu is not installed")
+        return cuda_device()
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ to compile the CUDA kernels with")
     return EmulatedGpu(tmp_path_factory.mktemp("kernels"))
 
 
@@ -39,7 +43,7 @@ def on_device(device, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(deduplication, "steps_of", lambda runtime: steps_on(device))
 
 
-def texts_on(device: EmulatedGpu, texts: list[str]):
+def texts_on(device: Device, texts: list[str]):
     data = np.frombuffer("".join(texts).encode(), dtype=np.uint8)
     bounds = np.concatenate(([0], np.cumsum([len(text.encode()) for text in texts], dtype=np.int64)))
     return device.xp.asarray(data), device.xp.asarray(bounds.astype(np.int64))
@@ -140,7 +144,7 @@ def test_big_buckets_and_full_memory_change_nothing(seal_corpus, run, prose, dev
     corpus = seal_corpus({"train-00000": rows})
     monkeypatch.setattr(device_scan, "PORTION_BYTES", 5000)
     monkeypatch.setattr(device_search, "COMPACTED_CODES", 100)
-    monkeypatch.setattr(device, "free", 96 * 12_000)
+    monkeypatch.setattr(device, "free_bytes", lambda: 96 * 12_000)
     local, other = both(run, monkeypatch, device, corpus)
     check_equal(local, other)
     assert 0 < local.manifest.summary.counts["num_pairs_compared"] < 90 * 89 // 2
