@@ -73,6 +73,7 @@ def _arguments(jobs: Sequence[ShardJob], config: FilterConfig, workspace: Worksp
         "folder": str(workspace.path.resolve()),
         "scratch": str(workspace.scratch.resolve()),
         "statistics": {name: str(path.resolve()) for name, path in jobs[0].statistics.items()},
+        "current": str(Path.cwd()),
         "workers": runtime.workers,
         "address": runtime.ray_address,
         "versions": what_decides_bytes(),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,7 @@ from tasks.curation.filtering import ShardJob, Sifted, add_bins, sift, write_sha
 from tasks.curation.filters.base import Edit, Filter, Step, broken_bound
 from tasks.curation.normalization import normalize_texts
 
+Kind = TypeVar("Kind", bound=Step)
 VERDICTS = "tsuzuki"
 """Where a batch's metadata holds what else became of its documents."""
 
@@ -38,14 +39,9 @@ VERDICTS = "tsuzuki"
 class TsuzukiFilter(DocumentFilter):
     """One of our filters, such as `HiraganaRatio(min_share=0.1)`: its score of a text, and its bounds."""
 
-    def __init__(self, spec: Filter) -> None:
+    def __init__(self, spec: Step) -> None:
         super().__init__()
-        if not isinstance(spec, Filter) or spec.statistics():
-            raise UsageError(
-                f"`{spec.filter}`: found a step that is more than one score of one text, expected a filter",
-                hint="TsuzukiCascade runs steps of any kind",
-            )
-        self.spec = spec
+        self.spec = _alone(spec, Filter)
         self._name = spec.filter
 
     def score_document(self, text: str) -> float:
@@ -70,13 +66,23 @@ class TsuzukiNormalizer(DocumentModifier):
 class TsuzukiEdit(DocumentModifier):
     """One of our steps that rewrite a text, such as `MaskPersonalData()`."""
 
-    def __init__(self, spec: Edit) -> None:
+    def __init__(self, spec: Step) -> None:
         super().__init__()
-        self.spec = spec
+        self.spec = _alone(spec, Edit)
         self._name = spec.filter
 
     def modify_document(self, text: str) -> str:
         return self.spec.edit(text)[0]
+
+
+def _alone(spec: Step, kind: type[Kind]) -> Kind:
+    """The step, if it is of that kind and needs to know nothing of other documents."""
+    if not isinstance(spec, kind) or spec.statistics():
+        raise UsageError(
+            f"`{spec.filter}`: found a step that is more than one {kind.__name__.lower()} of one text",
+            hint="TsuzukiCascade runs steps of any kind",
+        )
+    return spec
 
 
 def stock_stages(config: FilterConfig, text_field: str = "text") -> list[ProcessingStage]:
@@ -93,7 +99,7 @@ def stock_stages(config: FilterConfig, text_field: str = "text") -> list[Process
 def _stock_stage(step: Step, text_field: str) -> ProcessingStage:
     if isinstance(step, Edit):
         return Modify(TsuzukiEdit(step), input_fields=text_field)
-    return ScoreFilter(TsuzukiFilter(step), text_field=text_field)  # pyright: ignore[reportArgumentType]
+    return ScoreFilter(TsuzukiFilter(step), text_field=text_field)
 
 
 @dataclass

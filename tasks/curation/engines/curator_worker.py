@@ -34,6 +34,7 @@ def filter_shards(
     folder: str,
     scratch: str,
     statistics: dict[str, str],
+    current: str,
     workers: int,
     address: str | None,
     versions: dict[str, str],
@@ -41,13 +42,16 @@ def filter_shards(
 ) -> dict[str, Any]:
     """Filters each shard; emits `shard` with the name of each that is done. Returns the versions that did it.
 
-    address: a Ray cluster whose machines see the same files; None starts Ray here, with `workers` cores, and ends it.
-    versions: what must be the same here as in the parent. Raises what the steps raise.
+    current: folder that relative paths of the config start from. address: a Ray cluster whose machines see the same
+    files; None starts Ray here, with `workers` cores, and ends it. versions: what must be the same here as in the
+    parent. Raises what the steps raise.
     """
     check_interpreter(versions)
+    os.chdir(current)  # Ray's workers start there too
     from nemo_curator.backends.ray_data import RayDataExecutor
     from nemo_curator.pipeline import Pipeline
     from nemo_curator.tasks import FileGroupTask
+    from ray.data import DataContext
 
     from tasks.curation.config import FilterConfig
     from tasks.curation.engines.curator_stages import ShardReader, ShardWriter, TsuzukiCascade
@@ -57,6 +61,10 @@ def filter_shards(
     tasks = [FileGroupTask(dataset_name="tsuzuki", data=[s], _metadata={"source_files": [s]}) for s in shards]
     records = {Path(shard).stem: Path(scratch, f"{Path(shard).stem}.json") for shard in shards}
     with _ray(workers, address), _told(records, emit):
+        context = DataContext.get_current()
+        # Read, cascade and write become one operator: cores kept back for others would do nothing.
+        context.op_resource_reservation_enabled = False
+        context.raise_original_map_exception = True  # else our errors arrive as text in one of Ray's
         try:
             Pipeline(name="tsuzuki-filter", stages=stages).run(RayDataExecutor(), initial_tasks=tasks)
         except Exception as error:

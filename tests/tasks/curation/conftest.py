@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import count
@@ -215,3 +217,14 @@ def check_golden() -> Callable[[Stage, Artifact], None]:
         assert found == golden, f"record the output of the new revision in tests/golden/{stage.name}.json: {found}"
 
     return check
+
+
+@pytest.fixture(scope="session")
+def curator_python() -> Path:
+    """Curator's interpreter: the one that TSUZUKI_CURATOR_PYTHON names, or that of the benchmarks."""
+    root = Path(__file__).parents[3]
+    python = Path(os.environ.get("TSUZUKI_CURATOR_PYTHON", root / ".venv-bench" / "bin" / "python"))
+    script = "import sys; from importlib.util import find_spec; sys.exit(not all(map(find_spec, sys.argv[1:])))"
+    if not python.exists() or subprocess.run([python, "-c", script, "nemo_curator", "ray", "numba"]).returncode:
+        pytest.skip("no interpreter with NeMo Curator; `make curator` makes one in .venv-bench")
+    return python
