@@ -139,6 +139,18 @@ def stages() -> None:
 
 
 @main.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def engines(as_json: bool) -> None:
+    """List the engines: which are installed, what each runs, how to install the others; and the GPUs."""
+    from flows.engines import as_text, as_values, find_engines, find_gpus
+    from infra.settings import load_settings
+
+    gpus = find_gpus()
+    found = find_engines(load_settings(), gpus)
+    click.echo(json.dumps(as_values(found, gpus)) if as_json else as_text(found, gpus))
+
+
+@main.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="The manifest as it is.")
 @click.option(
