@@ -73,11 +73,11 @@ class DeviceSearch:
             return device.to_host(twin)
         digests = xp.concatenate(digests)
         for half in (1, 0):
-            order = order[device.order(digests[order, half])]
+            order = order[device.order(digests[:, half][order])]
         digests = digests[order]
         starts = xp.ones(len(order), dtype=bool)
         starts[1:] = (digests[1:] != digests[:-1]).any(axis=1)
-        twin[order] = order[starts][xp.cumsum(starts) - 1]
+        twin[order] = order[starts][xp.cumsum(starts, dtype=np.int64) - 1]
         return device.to_host(twin)
 
     def compare(

@@ -1,0 +1,28 @@
+#!/bin/sh
+# The engine `cudf` on this machine's GPU: its tests, then its benchmark; logs go to $OUT.
+#   sh infra/gpu/dedup.sh tests
+#   sh infra/gpu/dedup.sh bench 1000000 [WARM_RUNS]
+set -eu
+cd "$(dirname "$0")/../.."
+OUT=${OUT:-/tmp/out}
+mkdir -p "$OUT"
+export PYTHONUNBUFFERED=1 KVIKIO_NTHREADS="$(nproc)"
+{ date -u +%F; nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader; nproc; python3 -V
+  python3 -m pip list --format=freeze 2>/dev/null | grep -iE '^(cudf|cupy|rmm|libcudf|numba|numpy|pyarrow|pandas)'
+} >"$OUT/machine.txt"
+case $1 in
+tests)
+  # Warnings of RAPIDS are not ours to fail on.
+  python3 -m pytest -m gpu -o filterwarnings=default -p no:cacheprovider -v --durations=10 \
+    tests/tasks/curation/test_device_engine.py tests/gpu >"$OUT/tests.txt" 2>&1 || failed=$?
+  tail -n 60 "$OUT/tests.txt"
+  exit "${failed:-0}"
+  ;;
+bench)
+  python3 tests/benchmarks/dedup_gpu.py --documents "$2" --warm-runs "${3:-2}" --workers "$(nproc)" \
+    >"$OUT/bench-$2.jsonl" 2>"$OUT/bench-$2.log" || failed=$?
+  cat "$OUT/machine.txt" "$OUT/bench-$2.jsonl"
+  tail -n 40 "$OUT/bench-$2.log"
+  exit "${failed:-0}"
+  ;;
+esac
