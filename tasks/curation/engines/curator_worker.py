@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,12 +17,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from data_contracts.errors import MissingPackage, TsuzukiError, UsageError
+from data_contracts.errors import MissingPackage, TsuzukiError, UsageError, WorkerError
 from tasks.job import PROJECT_ROOT
 from tasks.worker import Emit
 
 NEEDED = ("nemo_curator", "ray", "pyarrow", "numpy", "numba", "pydantic", "xxhash")
 POLL_SECONDS = 0.2
+CONNECT_SECONDS = 10
 DEFAULTS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent home
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -113,13 +115,34 @@ def _ray(workers: int, address: str | None) -> Iterator[None]:
     with TemporaryDirectory(prefix="tsuzuki-ray-", ignore_cleanup_errors=True) as sessions, _guarded(sessions):
         try:
             if address:
-                ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": str(PROJECT_ROOT)}}, log_to_driver=False)
+                _connect(address)
             else:
                 # A cluster that already runs here, or that RAY_ADDRESS names, is not ours to use.
                 ray.init("local", num_cpus=workers, include_dashboard=False, log_to_driver=False, _temp_dir=sessions)
             yield
         finally:
             ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    import ray
+
+    try:
+        _reach(address)  # Ray itself tries for minutes
+        ray.init(address, runtime_env={"env_vars": {"PYTHONPATH": str(PROJECT_ROOT)}}, log_to_driver=False)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise WorkerError(
+            f"`{address}`: found no Ray cluster that takes us ({type(error).__name__}: {error})",
+            hint="start one with `ray start --head`, with the same RAY_AUTH_MODE and RAY_AUTH_TOKEN there and here; or "
+            "unset TSUZUKI_RAY_ADDRESS for one on this machine alone",
+        ) from None
+
+
+def _reach(address: str) -> None:
+    """Raises OSError unless somebody listens at an address of host and port."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_contracts.artifacts import Corpus, RawCorpus
-from data_contracts.errors import MissingPackage, TsuzukiError, UsageError
+from data_contracts.errors import MissingPackage, TsuzukiError, UsageError, WorkerError
 from flows.runs import Run
 from tasks.acquire.config import LocalSource, SampleSource
 from tasks.curation.config import FilterConfig
@@ -113,6 +113,13 @@ def test_an_interpreter_that_would_write_other_bytes_is_refused(curator_python: 
     script = "from tasks.curation.engines.curator_worker import *; check_interpreter({'pyarrow': '1', 'Unicode': '1'})"
     done = subprocess.run([curator_python, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert "expected pyarrow 1, Unicode 1 as in the main environment" in done.stderr
+
+
+def test_a_ray_cluster_that_does_not_answer_is_named(curator_python: Path, folders, seal_raw) -> None:
+    runtime = Runtime(store=folders(), engine="curator", curator_python=curator_python, ray_address="127.0.0.1:9")
+    with pytest.raises(WorkerError, match="`127.0.0.1:9`: found no Ray cluster") as error:
+        Run(runtime)(FILTER, FilterConfig(), raw=seal_raw({"train-00000": [("a", "桜")]}))
+    assert "unset TSUZUKI_RAY_ADDRESS" in error.value.hint
 
 
 RUN = """
