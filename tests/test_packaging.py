@@ -9,7 +9,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 OURS = {"flows", "tasks", "infra", "data_contracts", *(p.stem for p in (ROOT / "tests" / "support").glob("*.py"))}
-ELSEWHERE = {"megatron": "installed by `make` without its dependencies"}
+ELSEWHERE = {
+    "megatron": "installed by `make` without its dependencies",
+    "nemo_curator": "in an environment of its own",
+    "ray": "in an environment of its own",
+}
 GPU = {"cudf", "cudf-cu13", "cupy", "cupy-cuda13x", "pylibcudf", "pylibcudf-cu13", "rmm", "rmm-cu13"}
 OPTIONAL = {"kenlm", "sudachipy"} | GPU
 """Of extras that need a compiler, a big dictionary or a GPU; users are told the command when they are missing."""
