@@ -36,7 +36,7 @@ bench: $(VENV)/.ready .venv-bench/.ready  ## our speed against the peers', side 
 	@test -n '$(CORPUS)' -a -n '$(TOKENIZER)' || \
 	  echo "binarize: left out; make bench CORPUS=folder-of-json-lines TOKENIZER=folder-with-tokenizer.json"
 	test -z '$(CORPUS)' -o -z '$(TOKENIZER)' || \
-	  $(BIN)/python tests/benchmarks/binarize.py --corpus $(CORPUS) --tokenizer $(TOKENIZER) --copies 24 --runs $(BENCH_RUNS)
+	  $(BIN)/python tests/benchmarks/binarize.py --corpus $(CORPUS) --tokenizer $(TOKENIZER) --copies 16 --runs $(BENCH_RUNS)
 	$(BIN)/python tests/benchmarks/half.py
 
 .venv-bench/.ready: tests/benchmarks/peers/constraints.txt

@@ -107,17 +107,24 @@ def _repeated_ngram_share(data, bounds, classes, ngram, window):
 
 
 @numba.njit(cache=True, nogil=True)
+def _with_room_for_lines(data, start, end, table, stamps):
+    """The table, or an empty bigger one where the lines of data[start:end] would fill more than half of it."""
+    num_lines = 1
+    for position in range(start, end):
+        num_lines += data[position] == 10
+    if 2 * num_lines > len(table):
+        size = _table_size(num_lines)
+        return np.zeros(size, np.uint64), np.zeros(size, np.int64)
+    return table, stamps
+
+
+@numba.njit(cache=True, nogil=True)
 def _repeated_line_share(data, bounds):
     shares = np.zeros(len(bounds) - 1, dtype=np.float64)
     table, stamps = np.zeros(64, np.uint64), np.zeros(64, np.int64)
     for document in range(len(shares)):
         start, end = bounds[document], bounds[document + 1]
-        num_lines = 1
-        for position in range(start, end):
-            num_lines += data[position] == 10
-        if 2 * num_lines > len(table):
-            size = _table_size(num_lines)
-            table, stamps = np.zeros(size, np.uint64), np.zeros(size, np.int64)
+        table, stamps = _with_room_for_lines(data, start, end, table, stamps)
         shares[document] = _line_share(data, start, end, table, stamps, document + 1)
     return shares
 
@@ -151,12 +158,7 @@ def _repeated_paragraph_share(data, bounds, classes):
     table, stamps = np.zeros(64, np.uint64), np.zeros(64, np.int64)
     for document in range(len(shares)):
         start, end = bounds[document], bounds[document + 1]
-        most = 1
-        for position in range(start, end):
-            most += data[position] == 10
-        if 2 * most > len(table):
-            size = _table_size(most)
-            table, stamps = np.zeros(size, np.uint64), np.zeros(size, np.int64)
+        table, stamps = _with_room_for_lines(data, start, end, table, stamps)
         shares[document] = _paragraph_share(data, start, end, classes, table, stamps, document + 1)
     return shares
 

@@ -5,24 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tasks.models.config import TinyConfig
+from micro_model import MICRO, TEXTS
 from tasks.models.tiny import random_model, save_tokenizer, train_tokenizer
 from tasks.runtime import Runtime
 from tasks.workspace import Workspace
-
-TEXTS = [
-    "富士山は日本で一番高い山である。標高は三七七六メートルで、静岡県と山梨県にまたがる。",
-    "It is the highest one.",
-]
-MICRO = TinyConfig(
-    vocabulary_size=320,
-    hidden_size=32,
-    num_layers=2,
-    num_heads=2,
-    num_key_value_heads=1,
-    intermediate_size=48,
-    max_position_embeddings=128,
-)
 
 
 @pytest.fixture(scope="session")
