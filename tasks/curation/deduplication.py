@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +36,7 @@ from tasks.curation.removals import (
     write_ledger,
 )
 from tasks.curation.scanning import Scan
-from tasks.curation.selecting import Output, Selected, SelectJob, select_rows
+from tasks.curation.selecting import Output, Selected, SelectJob, select_in_order
 from tasks.workspace import SCRATCH_NAME, Workspace
 
 CLUSTERS = pa.schema(
@@ -138,7 +138,7 @@ def _write_clusters(workspace: Workspace, scan: Scan, clusters: Clusters, names:
 def _write(
     workspace: Workspace, corpus: Corpus, verdicts: Verdicts, folder: Path
 ) -> tuple[dict[str, int], list[dict[str, Any]]]:
-    """Writes shards and ledger in the order of the input."""
+    """Writes shards, and the ledger in the order of the input, as soon as a shard's removed rows are there."""
     shards, removed = corpus.shards(), verdicts.filters != STAYS
     np.save(folder / "sides.npy", removed.astype(np.uint8))
     groups = list_row_groups(shards)
@@ -153,11 +153,15 @@ def _write(
         )
         for shard in shards
     ]
-    selected = select_rows(jobs, workspace.runtime)
-    for shard in shards:
-        workspace.add(selected[f"documents/{shard.name}"].entry)
-    parts = [(workspace.path / _removed_name(shard), shard) for shard in shards]
-    examples = write_ledger(workspace, parts, verdicts)
+    selected: dict[str, Selected] = {}
+
+    def parts() -> Iterator[tuple[Path, Path]]:
+        for shard, outputs in zip(shards, select_in_order(jobs, workspace.runtime), strict=True):
+            selected.update({output.entry.name: output for output in outputs})
+            workspace.add(selected[f"documents/{shard.name}"].entry)
+            yield workspace.path / _removed_name(shard), shard
+
+    examples = write_ledger(workspace, parts(), verdicts)
     return _counts(verdicts, shards, selected), examples
 
 

@@ -18,25 +18,37 @@ class IdIndex:
     def __init__(self, ids: pa.LargeStringArray) -> None:
         self._ids = ids
         hashes = _hashes(ids)
-        self._order = np.argsort(hashes, kind="stable")
+        self._order = np.argsort(hashes)
         self._hashes = hashes[self._order]
 
-    def find(self, ids: pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """(ids,) int64 row of each id, -1 for one that is not there."""
+    def find(self, ids: pa.Array | pa.ChunkedArray, expected: np.ndarray | None = None) -> np.ndarray:
+        """(ids,) int64 row of each id, -1 for one that is not there.
+
+        expected: rows at which the first of the ids stand, most likely; where that is so, nothing is searched.
+        """
         wanted = _large(ids)
-        hashes, rows = _hashes(wanted), np.full(len(wanted), -1)
-        places, pending = np.searchsorted(self._hashes, hashes), np.arange(len(wanted))
+        rows, pending = np.full(len(wanted), -1), np.arange(len(wanted))
+        if expected is not None:
+            guessed = pending[: len(expected)]
+            right = self._equal(expected[: len(wanted)], wanted.slice(0, len(guessed)))
+            rows[guessed[right]] = expected[: len(wanted)][right]
+            pending = np.flatnonzero(rows < 0)
+        hashes = _hashes(wanted) if len(pending) else np.zeros(0, np.uint64)
+        places = np.searchsorted(self._hashes, hashes)
         while len(pending):
             pending = pending[places[pending] < len(self._hashes)]
             pending = pending[self._hashes[places[pending]] == hashes[pending]]
             found = self._order[places[pending]]
-            equal = pc.equal(self._ids.take(pa.array(found)), wanted.take(pa.array(pending)))
-            equal = equal.to_numpy(zero_copy_only=False)
+            equal = self._equal(found, wanted.take(pa.array(pending)))
             rows[pending[equal]] = found[equal]
             # Another id with the same hash: its neighbour may be the one.
             pending = pending[~equal]
             places[pending] += 1
         return rows
+
+    def _equal(self, rows: np.ndarray, wanted: pa.LargeStringArray) -> np.ndarray:
+        """(rows,) bool: whether those ids are the wanted ones."""
+        return pc.equal(self._ids.take(pa.array(rows)), wanted).to_numpy(zero_copy_only=False)
 
     def check_unique(self) -> None:
         """Raises DataError if an id occurs twice."""

@@ -1,13 +1,18 @@
 """Why dedup removes a document: its verdict, its row in the ledger, and the proof that what it duplicates stays."""
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported, which a type checker cannot see.
+
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_contracts.errors import ReconciliationError
 from data_contracts.rows import LEDGER
@@ -16,6 +21,7 @@ from tasks.curation.config import DedupConfig, EvaluationSet
 from tasks.curation.contamination import FINDING, Items
 from tasks.curation.documents import (
     LEDGER_NAME,
+    RowGroup,
     examples_of,
     first_examples,
     ledger_rows,
@@ -52,23 +58,24 @@ class Verdicts:
         exact = clusters.twin[rows] != rows
         score = np.where(exact, 1.0, clusters.similarity[rows])
         threshold = np.where(exact, 1.0, self.config.fuzzy.jaccard_threshold if self.config.fuzzy else 1.0)
-        matched = _take(ids, np.where(exact, clusters.twin[rows], clusters.partner[rows]), in_cluster)
         findings = self._findings(rows[~in_cluster])
         score[~in_cluster], threshold[~in_cluster] = findings["score"], self._thresholds(findings)
-        matched[~in_cluster] = [self.items.ids[item] for item in findings["item"].tolist()]
+        matched = _take(ids, np.where(exact, clusters.twin[rows], clusters.partner[rows]), in_cluster)
+        items = pa.array([self.items.ids[item] for item in findings["item"].tolist()], pa.string())
+        matched = pc.replace_with_mask(matched, pa.array(~in_cluster), items)
         how = exact.astype(np.int64)
         how[~in_cluster] = np.where(findings["is_near"], 0, 2)
-        names = np.array(FILTERS, dtype=object)[filters]
+        names = pa.array(FILTERS).take(pa.array(filters))
         return ledger_rows(
             removed,
             split,
             filter=names,
             score=score,
             threshold=threshold,
-            reason=pa.array(map(_reason, names, how.tolist(), score, threshold, matched), pa.string()),
-            cluster=pa.array(_take(ids, self.names[rows], in_cluster), pa.string()),
-            kept_id=pa.array(_take(ids, clusters.survivor[rows], in_cluster), pa.string()),
-            matched_id=pa.array(matched, pa.string()),
+            reason=_reasons(names, how, _figures(score), _figures(threshold), matched),
+            cluster=_take(ids, self.names[rows], in_cluster),
+            kept_id=_take(ids, clusters.survivor[rows], in_cluster),
+            matched_id=matched,
         )
 
     def _findings(self, rows: np.ndarray) -> np.ndarray:
@@ -82,23 +89,33 @@ class Verdicts:
         return np.where(findings["is_near"], jaccard, minima[self.items.sets[findings["item"]]])
 
 
-def _take(ids: pa.LargeStringArray, documents: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """(documents,) str, None where `where` is not."""
-    return ids.take(pa.array(documents, mask=~where)).to_numpy(zero_copy_only=False)
+def _take(ids: pa.LargeStringArray, documents: np.ndarray, where: np.ndarray) -> pa.StringArray:
+    """(documents,), null where `where` is not."""
+    return ids.take(pa.array(documents, mask=~where)).cast(pa.string())
 
 
-def _reason(name: str, how: int, score: float, threshold: float, other: str) -> str:
-    if how == 2:
-        return f"{name}: holds {score:.6g} of the n-grams of {other}, at or above {threshold:.6g}"
-    if how == 1:
-        return f"{name}: same comparison text as {other}"
-    return f"{name}: Jaccard similarity {score:.6g} with {other}, at or above {threshold:.6g}"
+def _figures(values: np.ndarray) -> pa.StringArray:
+    """(values,) each with six digits."""
+    encoded = pa.array(values).dictionary_encode()
+    return pa.array([f"{value:.6g}" for value in encoded.dictionary.to_pylist()], pa.string()).take(encoded.indices)
 
 
-def write_ledger(workspace: Workspace, parts: Sequence[tuple[Path, Path]], verdicts: Verdicts) -> list[dict[str, Any]]:
+def _reasons(
+    names: pa.Array, how: np.ndarray, scores: pa.Array, thresholds: pa.Array, others: pa.Array
+) -> pa.StringArray:
+    """(rows,) why each went. how: (rows,) 0 for a similar document, 1 for an equal one, 2 for n-grams that it holds."""
+    bound = (", at or above ", thresholds, "")
+    similar = pc.binary_join_element_wise(names, ": Jaccard similarity ", scores, " with ", others, *bound, "")
+    equal = pc.binary_join_element_wise(names, ": same comparison text as ", others, "")
+    holds = pc.binary_join_element_wise(names, ": holds ", scores, " of the n-grams of ", others, *bound, "")
+    return pc.choose(pa.array(how), similar, equal, holds)
+
+
+def write_ledger(workspace: Workspace, parts: Iterable[tuple[Path, Path]], verdicts: Verdicts) -> list[dict[str, Any]]:
     """Writes `ledger.parquet`; the first examples of each filter.
 
-    parts: files with the DOCUMENTS rows that were removed, each with the shard they stood in.
+    parts: files with the DOCUMENTS rows that were removed, each with the shard they stood in; a part is asked for when
+    all before it are written.
     """
     removed, start, examples = np.flatnonzero(verdicts.filters != STAYS), 0, []
     with rows_written(workspace, LEDGER_NAME, LEDGER) as ledger:
@@ -117,19 +134,20 @@ def survivors_proof(workspace: Workspace, counts: dict[str, int], verdicts: Verd
     Raises ReconciliationError otherwise.
     """
     index, num_own = verdicts.scan.index, verdicts.scan.num_own
-    # One more than there are: an unknown id is found at -1, which is never kept.
-    kept = np.zeros(num_own + 1, dtype=bool)
-    for group in list_row_groups(sorted((workspace.path / "documents").glob("*.parquet"))):
-        kept[index.find(group.read(["id"])["id"])] = True
+    kept = _kept_on_disk(workspace, verdicts)
     known, items = IdIndex(verdicts.scan.ids.slice(num_own)), set(verdicts.items.ids)
+    removed, start = np.flatnonzero(verdicts.filters != STAYS), 0
     by_corpus, by_reference, orphans, doubles = 0, 0, 0, 0
     for rows in row_groups(workspace.path / LEDGER_NAME, ["id", "filter", "kept_id", "matched_id"]):
+        expected = removed[start : start + rows.num_rows]
+        start += rows.num_rows
         filters = rows["filter"].to_numpy()
         of_corpus, of_known = np.isin(filters, FILTERS[:KNOWN]), filters == FILTERS[KNOWN]
-        survivors = kept[index.find(rows["kept_id"].filter(pa.array(of_corpus)))]
+        survivors = verdicts.clusters.survivor[expected][of_corpus[: len(expected)]]
+        survivors = kept[index.find(rows["kept_id"].filter(pa.array(of_corpus)), survivors % num_own)]
         references = known.find(rows["kept_id"].filter(pa.array(of_known))) >= 0
         contaminated = rows["matched_id"].filter(pa.array(~of_corpus & ~of_known)).to_pylist()
-        doubles += int(np.count_nonzero(kept[index.find(rows["id"])]))
+        doubles += int(np.count_nonzero(kept[index.find(rows["id"], expected)]))
         by_corpus += int(np.count_nonzero(survivors))
         by_reference += int(np.count_nonzero(references)) + sum(item in items for item in contaminated)
         orphans += rows.num_rows
@@ -141,3 +159,22 @@ def survivors_proof(workspace: Workspace, counts: dict[str, int], verdicts: Verd
         )
     proof = {"num_removed_with_kept_survivor": by_corpus, "num_both_kept_and_removed": doubles}
     return proof | ({"num_removed_with_reference": by_reference} if verdicts.config.against else {})
+
+
+def _kept_on_disk(workspace: Workspace, verdicts: Verdicts) -> np.ndarray:
+    """(documents of the corpus + 1,) bool: those whose ids the written shards hold.
+
+    One more than there are: an unknown id is found at -1, which is never kept.
+    """
+    index, expected = verdicts.scan.index, np.flatnonzero(verdicts.filters == STAYS)
+    kept = np.zeros(verdicts.scan.num_own + 1, dtype=bool)
+
+    def found(group: RowGroup) -> np.ndarray:
+        ids = group.read(["id"])["id"]
+        return index.find(ids, expected[group.start : group.start + group.num_rows])
+
+    groups = list_row_groups(sorted((workspace.path / "documents").glob("*.parquet")))
+    with ThreadPoolExecutor(workspace.runtime.workers) as pool:
+        for rows in pool.map(found, groups):
+            kept[rows] = True
+    return kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -43,9 +43,18 @@ class Selected(NamedTuple):
 
 def select_rows(jobs: Sequence[SelectJob], runtime: Runtime) -> dict[str, Selected]:
     """What became of each output of all jobs, by its name."""
+    return {selected.entry.name: selected for written in select_in_order(jobs, runtime) for selected in written}
+
+
+def select_in_order(jobs: Sequence[SelectJob], runtime: Runtime) -> Iterator[list[Selected]]:
+    """What became of the outputs of each job, as soon as it and all before it are done; the others go on meanwhile."""
     num_bytes = sum(group.num_bytes for job in jobs for group in job.groups)
     results = map_light(select, jobs, runtime=runtime, num_bytes=num_bytes)
-    return {selected.entry.name: selected for _, written in results for selected in written}
+    done: dict[SelectJob, list[Selected]] = {}
+    for job in jobs:
+        while job not in done:
+            done.update([next(results)])
+        yield done.pop(job)
 
 
 def select(job: SelectJob) -> list[Selected]:

@@ -21,6 +21,15 @@ def test_each_id_is_found_where_it_stands(ids: list[str], others: list[str]) -> 
     assert found.tolist() == [ids.index(i) if i in ids else -1 for i in wanted]
 
 
+@given(IDS, st.lists(st.integers(0, 29), max_size=30))
+def test_where_an_id_is_expected_decides_nothing(ids: list[str], expected: list[int]) -> None:
+    index, rows = IdIndex(pa.array(ids, pa.large_string())), np.array([row for row in expected if row < len(ids)], int)
+    wanted = [*ids[::2], "x", *ids[1::2]]
+    assert (
+        index.find(pa.array(wanted, pa.string()), rows).tolist() == index.find(pa.array(wanted, pa.string())).tolist()
+    )
+
+
 def test_ids_with_equal_hashes_are_not_confused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identifiers, "_hashes", lambda ids: pc.binary_length(ids).to_numpy().astype(np.uint64))
     index = IdIndex(pa.array(["aa", "bb", "cc", "d"], pa.large_string()))
