@@ -36,7 +36,7 @@ FILTER = Stage(
     outside="tasks.curation.outside_files:outside_digests",
     summary="normalised documents that pass every filter; ledgers of each removed one and each edit",
     resumable=True,
-    engines=(*JOBS, "curator"),
+    engines=(*JOBS, "curator", "cudf"),
 )
 DEDUP = Stage(
     "dedup",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.curation.filters.base import KEPT, Batch, Step
+from tasks.curation.filters.base import KEPT, Batch, Filter, Outcome, Step
 
 
 class Verdict(NamedTuple):
@@ -32,17 +32,26 @@ class Verdict(NamedTuple):
     notes: dict[int, str]
 
 
-def judge(cascade: Sequence[Step], batch: Batch) -> Verdict:
-    """The verdict on each document; a step sees only what all earlier ones kept, as they left it."""
+ScoreAhead = Callable[[Sequence[Step], pa.Array], dict[int, np.ndarray]]
+"""The scores of texts for some of these steps, by their place; none behind a step that may rewrite texts."""
+
+
+def judge(cascade: Sequence[Step], batch: Batch, score_ahead: ScoreAhead | None = None) -> Verdict:
+    """The verdict on each document; a step sees only what all earlier ones kept, as they left it.
+
+    score_ahead: what scores texts for several steps at once, elsewhere, with the scores that the steps themselves give.
+    """
     size = len(batch.texts)
     rejected_by, label = np.full(size, KEPT), np.full(size, KEPT)
     score, threshold = np.full(size, np.nan), np.full(size, np.nan)
     texts, scores, edits, notes = batch.texts, {}, [], {}
-    alive, current = np.arange(size), batch
+    alive, current, ready = np.arange(size), batch, {}
     for index, step in enumerate(cascade):
         if not len(alive):
             break
-        outcome = step.apply(current)
+        if score_ahead and not ready:
+            ready = {index + ahead: found for ahead, found in score_ahead(cascade[index:], current.texts).items()}
+        outcome = _outcome(step, current, ready.pop(index, None))
         scores |= {(index, name): values for name, values in outcome.scores.items()}
         notes |= {int(alive[row]): note for row, note in outcome.notes.items()}
         if outcome.edits is not None:
@@ -54,6 +63,7 @@ def judge(cascade: Sequence[Step], batch: Batch) -> Verdict:
         rejected_by[gone], label[gone] = index, outcome.rejected[broken]
         score[gone], threshold[gone] = outcome.score[broken], outcome.threshold[broken]
         alive = alive[~broken]
+        ready = {ahead: found[~broken] for ahead, found in ready.items()}
         stays = pa.array(~broken)
         kept_all = not broken.any()
         current = current._replace(
@@ -61,6 +71,13 @@ def judge(cascade: Sequence[Step], batch: Batch) -> Verdict:
             ids=current.ids if kept_all else current.ids.filter(stays),
         )
     return Verdict(texts, rejected_by, label, score, threshold, scores, edits, notes)
+
+
+def _outcome(step: Step, batch: Batch, scores: np.ndarray | None) -> Outcome:
+    if scores is None:
+        return step.apply(batch)
+    assert isinstance(step, Filter)
+    return step.decide(batch, scores)
 
 
 def _replaced(texts: pa.Array, rows: np.ndarray, by: pa.Array) -> pa.Array:

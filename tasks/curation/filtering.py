@@ -19,7 +19,7 @@ from data_contracts.artifacts import RawCorpus
 from data_contracts.files import FileEntry, HashingFile, write_whole
 from data_contracts.manifest import Summary
 from data_contracts.rows import DOCUMENTS, EDITS, LEDGER, PARQUET_OPTIONS
-from tasks.curation.cascade import KEPT, Verdict, judge
+from tasks.curation.cascade import KEPT, ScoreAhead, Verdict, judge
 from tasks.curation.config import FilterConfig
 from tasks.curation.corpus_statistics import count_over_corpus, open_statistics
 from tasks.curation.documents import (
@@ -118,9 +118,15 @@ def _filter_shards(jobs: Sequence[ShardJob], config: FilterConfig, workspace: Wo
 
         filter_on_curator(jobs, config, workspace, take)
         return
+    work = filter_shard
+    if jobs and workspace.runtime.engine == "cudf":
+        from tasks.curation.engines.device_filtering import filter_shard_on_device as work
+        from tasks.curation.engines.device_filtering import scores_by_device
+
+        scores_by_device()  # so that what is missing is told before any process is started
     lock_free = not any(step.holds_lock for step in config.cascade)
     num_bytes = num_bytes_of(job.shard for job in jobs)
-    running = map_jobs(filter_shard, jobs, runtime=workspace.runtime, num_bytes=num_bytes, lock_free=lock_free)
+    running = map_jobs(work, jobs, runtime=workspace.runtime, num_bytes=num_bytes, lock_free=lock_free)
     for job, result in running:
         take(job, result)
 
@@ -172,10 +178,11 @@ def finished(job: ShardJob) -> ShardResult | None:
     return result if whole and job.part("ledger").exists() and job.part("edits").exists() else None
 
 
-def filter_shard(job: ShardJob) -> ShardResult:
-    """Filters one shard."""
+def filter_shard(job: ShardJob, score_ahead: ScoreAhead | None = None) -> ShardResult:
+    """Filters one shard; score_ahead: as in `judge`."""
     statistics, split = open_statistics(job.statistics), split_of(job.shard)
-    return write_shard(job, (sift(table, job.config, statistics, split) for table in row_groups(job.shard)))
+    portions = (sift(table, job.config, statistics, split, score_ahead) for table in row_groups(job.shard))
+    return write_shard(job, portions)
 
 
 def write_shard(job: ShardJob, portions: Iterable[Sifted]) -> ShardResult:
@@ -240,11 +247,18 @@ class Sifted(NamedTuple):
     histograms: list[dict[str, np.ndarray]]
 
 
-def sift(table: pa.Table, config: FilterConfig, statistics: dict[str, pa.Table], split: str) -> Sifted:
-    """What becomes of documents. table: DOCUMENTS rows; statistics: tables by name; split: that of the documents."""
+def sift(
+    table: pa.Table,
+    config: FilterConfig,
+    statistics: dict[str, pa.Table],
+    split: str,
+    score_ahead: ScoreAhead | None = None,
+) -> Sifted:
+    """What becomes of documents. table: DOCUMENTS rows; statistics: tables by name; split: that of the documents;
+    score_ahead: as in `judge`."""
     raw = table["text"].combine_chunks()
     cleaned, changed = normalize_texts(raw, config.normalization)
-    verdict = judge(config.cascade, Batch(table["id"].combine_chunks(), cleaned, statistics))
+    verdict = judge(config.cascade, Batch(table["id"].combine_chunks(), cleaned, statistics), score_ahead)
     table = table.set_column(table.schema.get_field_index("text"), DOCUMENTS.field("text"), verdict.texts)
     stays = verdict.rejected_by == KEPT
     kept, removed = table.filter(pa.array(stays)), table.filter(pa.array(~stays))

@@ -49,23 +49,23 @@ def line_ends(texts: pa.Array) -> LineEnds:
     does not end an ellipsis.
     """
     data, bounds = text_buffers(texts)
-    counts = _line_ends(data, bounds, character_classes(), _end_classes())
+    counts = _line_ends(data, bounds, character_classes(), end_classes())
     return LineEnds(counts[0], counts[1], counts[2])
 
 
 def list_line_share(texts: pa.Array) -> np.ndarray:
     """(documents,) float64: of the lines that are not blank, the share that look like list items or table rows."""
     data, bounds = text_buffers(texts)
-    return _list_line_share(data, bounds, character_classes(), _item_classes())
+    return _list_line_share(data, bounds, character_classes(), item_classes())
 
 
 @cache
-def _end_classes() -> np.ndarray:
+def end_classes() -> np.ndarray:
     return _table((ENDS_SENTENCE, SENTENCE_ENDS + CLOSERS), (ELLIPSIS, ELLIPSES), (DOT, DOTS))
 
 
 @cache
-def _item_classes() -> np.ndarray:
+def item_classes() -> np.ndarray:
     return _table(
         (BULLET, BULLETS),
         (MARK, MARKS),

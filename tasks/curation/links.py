@@ -33,11 +33,11 @@ def address_share(texts: pa.Array) -> np.ndarray:
     a local part, @, and a domain whose last label is two or more letters.
     """
     data, bounds = text_buffers(texts)
-    return _address_share(data, bounds, character_classes(), _byte_classes())
+    return _address_share(data, bounds, character_classes(), byte_classes())
 
 
 @cache
-def _byte_classes() -> np.ndarray:
+def byte_classes() -> np.ndarray:
     """(256,) uint8: the classes of each byte as bits."""
     table = np.zeros(256, dtype=np.uint8)
     for bit, members in (

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from tasks.curation.characters import text_buffers
 from tasks.curation.documents import RowGroup
-from tasks.curation.engines.device import BLOCK, KERNELS, THREAD, TextBatch
+from tasks.curation.engines.device import BLOCK, THREAD, TextBatch, kernel_source
 
 FOLDER = Path(__file__).parent / "cuda"
 SIGNATURE = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
@@ -87,7 +87,7 @@ class EmulatedGpu:
     def __init__(self, folder: Path) -> None:
         self.xp = ArrayModule()
         self.capacity_bytes = 1 << 40
-        source = KERNELS.read_text(encoding="utf-8")
+        source = kernel_source()
         self._parameters = {
             name: [parameter.rsplit(maxsplit=1)[0] for parameter in parameters.replace("*", "* ").split(",")]
             for name, parameters in SIGNATURE.findall(source)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from data_contracts.errors import ConfigError, MissingPackage
 from tasks.curation.documents import RowGroup
-from tasks.curation.engines.device import BLOCK, KERNELS, MAX_BLOCKS, THREAD, TextBatch
+from tasks.curation.engines.device import BLOCK, MAX_BLOCKS, THREAD, TextBatch, kernel_source
 
 POOL_SHARE = 0.5
 """Share of the free memory that is taken at once; more is taken when it is needed."""
@@ -26,6 +26,22 @@ def cuda_device() -> CudaDevice:
 
     Raises MissingPackage without the extra `gpu`, ConfigError without a GPU.
     """
+    _check_gpu()
+    try:
+        return CudaDevice()
+    except ImportError as error:
+        raise MissingPackage.of("engine cudf", error.name or "cudf", "gpu") from None
+
+
+@cache
+def cuda_kernels() -> CudaKernels:
+    """The first GPU that this process sees, to run kernels alone: memory is taken as it is needed, so that many
+    processes can share the GPU. Raises as `cuda_device`."""
+    _check_gpu()
+    return CudaKernels()
+
+
+def _check_gpu() -> None:
     try:
         import cupy
     except ImportError:
@@ -37,13 +53,27 @@ def cuda_device() -> CudaDevice:
             f"`engine`: found cudf and no GPU ({error}), expected an NVIDIA GPU with a driver for CUDA 13",
             hint="run it where nvidia-smi lists a GPU, or use the engine local",
         ) from None
-    try:
-        return CudaDevice()
-    except ImportError as error:
-        raise MissingPackage.of("engine cudf", error.name or "cudf", "gpu") from None
 
 
-class CudaDevice:
+class CudaKernels:
+    """See `Kernels`."""
+
+    def __init__(self) -> None:
+        import cupy
+
+        self.xp = cupy
+        self._kernels = cupy.RawModule(code=kernel_source(), options=("-std=c++17",))
+
+    def run(self, kernel: str, num_items: int, *arguments: Any, threads: int = THREAD) -> None:
+        if num_items:
+            blocks = min(-(-num_items * threads // BLOCK), MAX_BLOCKS)
+            self._kernels.get_function(kernel)((blocks,), (BLOCK,), arguments)
+
+    def to_host(self, array: Any) -> np.ndarray:
+        return self.xp.asnumpy(array)
+
+
+class CudaDevice(CudaKernels):
     """See `Device`."""
 
     def __init__(self) -> None:
@@ -53,7 +83,8 @@ class CudaDevice:
         import rmm
         from rmm.allocators.cupy import rmm_cupy_allocator
 
-        self.xp, self._cudf, self._plc = cupy, cudf, pylibcudf
+        super().__init__()
+        self._cudf, self._plc = cudf, pylibcudf
         self.capacity_bytes = int(rmm.mr.available_device_memory()[0])
         pool = int(self.capacity_bytes * POOL_SHARE) // 256 * 256
         self.memory = rmm.mr.StatisticsResourceAdaptor(
@@ -61,12 +92,6 @@ class CudaDevice:
         )
         rmm.mr.set_current_device_resource(self.memory)
         cupy.cuda.set_allocator(rmm_cupy_allocator)
-        self._kernels = cupy.RawModule(code=KERNELS.read_text(encoding="utf-8"), options=("-std=c++17",))
-
-    def run(self, kernel: str, num_items: int, *arguments: Any, threads: int = THREAD) -> None:
-        if num_items:
-            blocks = min(-(-num_items * threads // BLOCK), MAX_BLOCKS)
-            self._kernels.get_function(kernel)((blocks,), (BLOCK,), arguments)
 
     def order(self, keys: Any) -> Any:
         return self._order(self._plc.Column.from_cuda_array_interface(keys))
@@ -97,9 +122,6 @@ class CudaDevice:
         bounds = self._view(ends, width, first + texts.size() + 1)[first:].astype(np.int64)
         start, stop = int(bounds[0]), int(bounds[-1])
         return TextBatch(ids, self._view(texts, np.uint8, stop)[start:], bounds - start)
-
-    def to_host(self, array: Any) -> np.ndarray:
-        return self.xp.asnumpy(array)
 
     def free_bytes(self) -> int:
         return self.capacity_bytes - self.memory.allocation_counts.current_bytes

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from tasks.curation.documents import RowGroup
 
-KERNELS = Path(__file__).with_name("kernels.cu")
+SOURCES = ("kernels.cu", "score_kernels.cu", "repeat_kernels.cu")
+"""Of the kernels, in the order in which they make one source."""
 
 THREAD, WARP, BLOCK = 1, 32, 256
 """Threads that do an item of a kernel together; a block has BLOCK of them."""
@@ -29,22 +30,29 @@ class TextBatch(NamedTuple):
     bounds: Any
 
 
-class Device(Protocol):
-    """A GPU, or what stands in for one in tests. Arrays are those of `xp`, a module like numpy.
-
-    capacity_bytes: memory that was free at the start.
-    """
+class Kernels(Protocol):
+    """A GPU that runs kernels, or what stands in for it in tests. Arrays are those of `xp`, a module like numpy."""
 
     xp: Any
-    capacity_bytes: int
 
     def run(self, kernel: str, num_items: int, *arguments: Any, threads: int = THREAD) -> None:
-        """Runs a kernel of KERNELS; with no item, nothing.
+        """Runs a kernel of SOURCES; with no item, nothing.
 
         threads: THREAD, WARP or BLOCK, what the kernel takes for an item; arguments: contiguous arrays, np.int32 where
         the kernel has an int, np.int64 where it has an i64.
         """
         ...
+
+    def to_host(self, array: Any) -> np.ndarray: ...
+
+
+class Device(Kernels, Protocol):
+    """Kernels, and what dedup needs beside them.
+
+    capacity_bytes: memory that was free at the start.
+    """
+
+    capacity_bytes: int
 
     def order(self, keys: Any) -> Any:
         """(n,) int64 stable order of (n,) integers."""
@@ -58,11 +66,15 @@ class Device(Protocol):
         """The documents of row groups, at least one document."""
         ...
 
-    def to_host(self, array: Any) -> np.ndarray: ...
-
     def free_bytes(self) -> int:
         """Memory that is left on the device."""
         ...
+
+
+def kernel_source() -> str:
+    """All kernels in CUDA C++."""
+    folder = Path(__file__).parent
+    return "\n".join((folder / name).read_text(encoding="utf-8") for name in SOURCES)
 
 
 def inverse(device: Device, order: Any) -> Any:
@@ -72,7 +84,7 @@ def inverse(device: Device, order: Any) -> Any:
     return places
 
 
-def ends_of(device: Device, sizes: Any) -> Any:
+def ends_of(device: Kernels, sizes: Any) -> Any:
     """(n + 1,) int64 bounds of pieces of these sizes that lie behind each other."""
     bounds = device.xp.zeros(len(sizes) + 1, dtype=np.int64)
     if len(sizes):

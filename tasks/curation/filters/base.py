@@ -134,9 +134,12 @@ class Filter(Step):
         return self.scores(batch.texts)
 
     def apply(self, batch: Batch) -> Outcome:
+        return self.decide(batch, self.batch_scores(batch))
+
+    def decide(self, batch: Batch, scores: np.ndarray) -> Outcome:
+        """What becomes of documents with these scores."""
         import numpy as np
 
-        scores = self.batch_scores(batch)
         threshold = broken_bound(scores, self.bounds)
         broken = ~np.isnan(threshold)
         return Outcome(

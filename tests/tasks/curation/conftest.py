@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
@@ -20,6 +21,9 @@ from data_contracts.artifacts import Artifact, Corpus, RawCorpus
 from data_contracts.files import digest_of, hash_file
 from data_contracts.manifest import MANIFEST_NAME, Manifest, Summary
 from data_contracts.rows import DOCUMENTS, LEDGER
+from emulated_gpu import EmulatedGpu
+from tasks.curation.engines.cuda_device import cuda_device
+from tasks.curation.engines.device import Device
 from tasks.runtime import Runtime
 from tasks.stage import Request, Stage
 from tasks.store import Store
@@ -228,3 +232,14 @@ def curator_python() -> Path:
     if not python.exists() or subprocess.run([python, "-c", script, "nemo_curator", "ray", "numba"]).returncode:
         pytest.skip("no interpreter with NeMo Curator; `make curator` makes one in .venv-bench")
     return python
+
+
+@pytest.fixture(scope="session", params=["cores", pytest.param("gpu", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Device:
+    """A GPU, and cores that stand in for one."""
+    if request.param == "gpu":
+        pytest.importorskip("cudf", reason="the extra gpu is not installed")
+        return cuda_device()
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ to compile the CUDA kernels with")
+    return EmulatedGpu(tmp_path_factory.mktemp("kernels"))

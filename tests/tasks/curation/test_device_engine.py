@@ -2,7 +2,6 @@
 
 import importlib.util
 import random
-import shutil
 import unicodedata
 
 import numpy as np
@@ -12,11 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_contracts.errors import DataError, MissingPackage
-from emulated_gpu import EmulatedGpu
 from tasks.curation import deduplication
 from tasks.curation.config import DedupConfig, FuzzyConfig
 from tasks.curation.engines import device_scan, device_search
-from tasks.curation.engines.cuda_device import cuda_device
 from tasks.curation.engines.device import Device
 from tasks.curation.engines.device_texts import FoldedTexts, band_keys_of, digests_of
 from tasks.curation.engines.expansions import expansions
@@ -25,16 +22,6 @@ from tasks.curation.folding import COMPLEX, fold, fold_text, folding_table
 from tasks.curation.minhash import band_keys
 from tasks.runtime import Runtime
 from tasks.stages import DEDUP
-
-
-@pytest.fixture(scope="module", params=["cores", pytest.param("gpu", marks=pytest.mark.gpu)])
-def device(request: pytest.FixtureRequest, tmp_path_factory) -> Device:
-    if request.param == "gpu":
-        pytest.importorskip("cudf", reason="the extra gpu is not installed")
-        return cuda_device()
-    if shutil.which("g++") is None:
-        pytest.skip("no g++ to compile the CUDA kernels with")
-    return EmulatedGpu(tmp_path_factory.mktemp("kernels"))
 
 
 @pytest.fixture
