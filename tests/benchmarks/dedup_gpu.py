@@ -138,7 +138,7 @@ class Stopwatch:
     def put_on(self, steps: Any) -> Callable[[], None]:
         """Times the phases of the stage; what is given back ends it."""
         from tasks.curation import deduplication
-        from tasks.curation.engines import cuda_device, device_search, device_texts
+        from tasks.curation.engines import cuda_device, device_pairs, device_search, device_texts
         from tasks.curation.identifiers import IdIndex
 
         timed = {name: self._timed(name, step) for name, step in steps._asdict().items()}
@@ -148,7 +148,9 @@ class Stopwatch:
             *self._functions(cuda_device.CudaDevice, "read", "order"),
             *self._functions(device_texts.FoldedTexts, "fold", "take"),
             *self._functions(device_search, "digests_of", "band_keys_of"),
-            *self._functions(device_search.DeviceSearch, "twins", "_candidates", "_gram_sets", "_near"),
+            *self._functions(device_search, "candidates"),
+            *self._functions(device_search.DeviceSearch, "twins"),
+            *self._functions(device_pairs.Judge, "_gram_sets", "_near"),
             *self._functions(IdIndex, "__init__", "check_unique"),
         ]
         before = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from tasks.curation.characters import text_buffers
+from tasks.curation.clusters import Search
 from tasks.curation.config import Documents, FuzzyConfig
 from tasks.curation.contamination import FINDING, EvaluationIndex
 from tasks.curation.documents import RowGroup, list_row_groups
@@ -18,13 +19,34 @@ from tasks.curation.engines.device_search import DeviceSearch
 from tasks.curation.identifiers import IdIndex
 from tasks.curation.references import DocumentFile, rows_of
 from tasks.curation.scanning import Scan, own_standing
-from tasks.workspace import Workspace
+from tasks.runtime import Progress
+from tasks.workspace import Workspace, no_progress
 
 BATCH_BYTES = 1 << 30
 """Row groups are read together up to this size."""
 
 PORTION_BYTES = 512 << 20
 """Text that is folded at once, which takes some 20 times its size; a longer document is a portion of its own."""
+
+
+class Share(NamedTuple):
+    """What one device takes in: row groups of the corpus, then files of kept references."""
+
+    groups: tuple[RowGroup, ...]
+    files: tuple[DocumentFile, ...]
+
+
+class Taken(NamedTuple):
+    """What the host knows of the documents of a share.
+
+    lengths: (documents,) int64 characters; sizes: documents of each file; findings: (n,) FINDING, document counted from
+    the first of the share.
+    """
+
+    ids: pa.LargeStringArray
+    lengths: np.ndarray
+    sizes: tuple[int, ...]
+    findings: np.ndarray
 
 
 def scan_on_device(
@@ -43,31 +65,64 @@ def scan_on_device(
     """
     folder.mkdir(parents=True)
     groups = list_row_groups(shards)
-    num_own = sum(group.num_rows for group in groups)
+    share = Share(tuple(groups), tuple(file for _, files in kept for file in files))
     search = DeviceSearch(device)
+    return scan_of(search, [take_in(search, device, share, fuzzy, evaluation, workspace.progress)], groups, kept)
+
+
+def take_in(
+    search: DeviceSearch,
+    device: Device,
+    share: Share,
+    fuzzy: FuzzyConfig | None,
+    evaluation: Path | None,
+    progress: Progress = no_progress,
+) -> Taken:
+    """Adds the documents of a share to the search of its device; only those of the corpus are searched for items."""
+    num_own = sum(group.num_rows for group in share.groups)
     index = EvaluationIndex.open(evaluation) if evaluation else None
     ids, findings, done = [], [np.zeros(0, FINDING)], 0
-    workspace.progress(0, num_own)
-    for batch in _own_batches(device, groups):
+    progress(0, num_own)
+    for batch in _own_batches(device, share.groups):
         for data, bounds in _portions(device, batch):
             texts = search.add(data, bounds, fuzzy, wanted=index is not None)
             if index and texts:
                 findings.append(index.search(*texts, first=done))
             done += len(bounds) - 1
-            workspace.progress(done, num_own)
+            progress(done, num_own)
         ids.append(batch.ids)
-    standing = [own_standing(groups, len(kept))]
-    for position, (_, files) in enumerate(kept):
-        for batch in (batch for file in files for batch in _file_batches(device, file)):
-            for data, bounds in _portions(device, batch):
-                search.add(data, bounds, fuzzy, wanted=False)
-            ids.append(batch.ids)
-            standing.append(np.full(len(batch.ids), position))
+    sizes = []
+    for file in share.files:
+        batches = list(_file_batches(device, file))
+        for data, bounds in (portion for batch in batches for portion in _portions(device, batch)):
+            search.add(data, bounds, fuzzy, wanted=False)
+        ids += [batch.ids for batch in batches]
+        sizes.append(sum(len(batch.ids) for batch in batches))
     all_ids = pa.chunked_array(ids, pa.large_string()).combine_chunks()
-    own_ids = IdIndex(all_ids.slice(0, num_own))
-    own_ids.check_unique()
-    order = np.concatenate(standing).astype(np.int64)
-    return Scan(search, all_ids, search.lengths(), order, num_own, own_ids, np.concatenate(findings))
+    return Taken(all_ids, search.lengths(), tuple(sizes), np.concatenate(findings))
+
+
+def scan_of(
+    search: Search,
+    taken: Sequence[Taken],
+    groups: Sequence[RowGroup],
+    kept: Sequence[tuple[Documents, Sequence[DocumentFile]]],
+) -> Scan:
+    """The scan of all documents, of which each device took a run. Raises DataError as `scan_corpus`."""
+    num_own = sum(group.num_rows for group in groups)
+    ids = pa.chunked_array([part.ids for part in taken], pa.large_string()).combine_chunks()
+    index = IdIndex(ids.slice(0, num_own))
+    index.check_unique()
+    places = [position for position, (_, files) in enumerate(kept) for _ in files]
+    sizes = [size for part in taken for size in part.sizes]
+    standing = np.concatenate([own_standing(groups, len(kept)), np.repeat(np.array(places, dtype=np.int64), sizes)])
+    first = 0
+    for part in taken:
+        part.findings["document"] += first
+        first += len(part.lengths)
+    lengths = np.concatenate([part.lengths for part in taken])
+    findings = np.concatenate([part.findings for part in taken])
+    return Scan(search, ids, lengths, standing.astype(np.int64), num_own, index, findings)
 
 
 def _own_batches(device: Device, groups: Sequence[RowGroup]) -> Iterator[TextBatch]:

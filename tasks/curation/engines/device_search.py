@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_contracts.errors import DataError
-from tasks.curation.candidates import MAX_BUCKET, BandJob, Compared, edges_of
+from tasks.curation.candidates import MAX_BUCKET, BandJob, Compared
 from tasks.curation.config import FuzzyConfig
-from tasks.curation.engines.device import BLOCK, WARP, Device, ends_of, inverse
+from tasks.curation.engines.device import Device, inverse
+from tasks.curation.engines.device_pairs import Judge, candidates
 from tasks.curation.engines.device_texts import FoldedTexts, band_keys_of, digests_of
 from tasks.curation.folding import Folded
 from tasks.curation.scanning import Scan
 from tasks.curation.spool import Spool
 from tasks.runtime import Runtime
-
-MOST_ROWS = (1 << 31) - 2
-"""A column of libcudf, which sorts, has no more."""
-
-COMPACTED_CODES = 1 << 28
-"""Codes of candidate pairs are made unique when so many have come together."""
-
-BYTES_PER_GRAM = 96
-"""Memory that an n-gram takes while the sets of a batch of pairs are sorted."""
 
 
 class DeviceSearch:
@@ -64,133 +54,55 @@ class DeviceSearch:
 
     def twins(self, rank: np.ndarray, active: np.ndarray) -> np.ndarray:
         """For each active document the first-ranking one with the same digest; the others are their own."""
-        xp, device = self._device.xp, self._device
-        twin = xp.arange(len(rank))
-        digests, self._digests = self._digests, []
-        order = device.order(xp.asarray(rank)) if len(rank) else twin
-        order = order[xp.asarray(active)[order]]
-        if not len(order):
-            return device.to_host(twin)
-        digests = xp.concatenate(digests)
-        for half in (1, 0):
-            order = order[device.order(digests[:, half][order])]
-        digests = digests[order]
-        starts = xp.ones(len(order), dtype=bool)
-        starts[1:] = (digests[1:] != digests[:-1]).any(axis=1)
-        twin[order] = order[starts][xp.cumsum(starts, dtype=np.int64) - 1]
-        return device.to_host(twin)
+        digests, self._digests = self.digests(), []
+        return twins_of(self._device, digests, rank, active)
+
+    def digests(self) -> Any:
+        """(documents, 2) uint64."""
+        xp = self._device.xp
+        return xp.concatenate([xp.zeros((0, 2), dtype=np.uint64), *self._digests])
 
     def compare(
         self, among: np.ndarray, lengths: np.ndarray, fuzzy: FuzzyConfig, runtime: Runtime, folder: Path
     ) -> Compared:
         """As `compare_candidates`, which see."""
         folder.mkdir(parents=True)
-        # Their texts lie on the device.
-        spool = Spool.of(folder, ())
-        num_bands = fuzzy.bands if len(among) else 0
-        bands = tuple(BandJob(band, spool, folder / "among.npy", MAX_BUCKET, folder) for band in range(num_bands))
-        codes = self._candidates(among, bands)
+        bands = band_jobs(among, fuzzy, folder)
+        codes = candidates(self._device, bands, self._device.xp.asarray(among), self.keys)
+        self._keys = []
         with open(folder / "pairs.edges", "wb") as file:
-            for edges in self._decided(codes, fuzzy):
+            for edges in Judge(self._device, self._texts, self._lengths).decided(codes, fuzzy):
                 file.write(edges.data)
         return Compared((folder / "pairs.edges",), len(codes), bands)
 
-    def _candidates(self, among: np.ndarray, bands: tuple[BandJob, ...]) -> Any:
-        """(pairs,) int64 codes of all pairs that share a bucket of some band, sorted and each once."""
-        chosen = self._device.xp.asarray(among)
-        found, waiting, num_waiting = self._device.xp.zeros(0, dtype=np.int64), [], 0
-        for job in bands:
-            codes = self._band_pairs(job, chosen)
-            num_waiting += len(codes)
-            waiting.append(codes)
-            if num_waiting > COMPACTED_CODES:
-                found, waiting, num_waiting = self._unique([found, *waiting]), [], 0
-        self._keys = []
-        return self._unique([found, *waiting])
-
-    def _band_pairs(self, job: BandJob, among: Any) -> Any:
-        xp, device = self._device.xp, self._device
-        keys = xp.concatenate([portion[job.band] for portion in self._keys])[among]
-        order = device.order(keys)
-        keys, documents, size = keys[order], among[order], len(order)
-        ranks, is_big = xp.empty(size, dtype=np.int32), xp.empty(size, dtype=np.uint8)
-        device.run("bucket_ranks", size, keys, np.int64(size), np.int32(job.max_bucket), ranks, is_big)
-        big = xp.flatnonzero(is_big)
-        _write_big(job, device.to_host(documents[big]), device.to_host(keys[big]))
-        ends = ends_of(device, ranks)
-        codes = xp.empty(int(ends[-1]), dtype=np.int64)
-        device.run("bucket_pairs", size, documents, ranks, ends[1:], np.int64(size), codes)
-        return codes
-
-    def _unique(self, pieces: list[Any]) -> Any:
-        codes = self._device.xp.concatenate(pieces)
-        if len(codes) > MOST_ROWS:
-            raise DataError(
-                f"`dedup`: found {len(codes)} candidate pairs, expected at most {MOST_ROWS} on a GPU",
-                hint="use fewer bands or more rows, filter what is alike first, or use the engine local",
-            )
-        if not len(codes):
-            return codes
-        codes = codes[self._device.order(codes)]
-        new = self._device.xp.ones(len(codes), dtype=bool)
-        new[1:] = codes[1:] != codes[:-1]
-        return codes[new]
-
-    def _decided(self, codes: Any, fuzzy: FuzzyConfig) -> Iterator[np.ndarray]:
-        """EDGE rows of the pairs that are similar enough, in batches whose n-gram sets fit on the device."""
-        if not len(codes):
-            return
+    def keys(self, band: int) -> Any:
+        """(documents,) uint64 keys of one band."""
         xp = self._device.xp
-        pairs = codes >> 32, codes & 0xFFFFFFFF
-        needed = xp.zeros(len(self._lengths), dtype=bool)
-        for side in pairs:
-            needed[side] = True
-        documents = self._device.to_host(xp.flatnonzero(needed))
-        grams = int(np.maximum(self._lengths[documents] - fuzzy.ngram_characters + 1, 1).sum())
-        if grams > min(MOST_ROWS, self._device.free_bytes() // BYTES_PER_GRAM) and len(codes) > 1:
-            yield from self._decided(codes[: len(codes) // 2], fuzzy)
-            yield from self._decided(codes[len(codes) // 2 :], fuzzy)
-            return
-        places = xp.cumsum(needed, dtype=np.int64) - 1
-        yield self._near(documents, pairs, [places[side] for side in pairs], fuzzy)
-
-    def _near(self, documents: np.ndarray, pairs: Any, places: Any, fuzzy: FuzzyConfig) -> np.ndarray:
-        device = self._device
-        values, bounds = self._gram_sets(documents, fuzzy.ngram_characters)
-        size = len(places[0])
-        common = device.xp.zeros(size, dtype=np.uint32)
-        device.run("common_grams", size, values, bounds, *places, np.int64(size), common, threads=WARP)
-        sizes = device.xp.diff(bounds)
-        both = device.to_host(sizes[places[0]] + sizes[places[1]])
-        shared = device.to_host(common).astype(np.int64)
-        # Divided on the host as the local engine divides, so that a score at the threshold falls on the same side.
-        scores = shared / (both - shared)
-        near = scores >= fuzzy.jaccard_threshold
-        pairs = np.stack([device.to_host(side) for side in pairs], axis=1)
-        return edges_of(pairs[near], scores[near])
-
-    def _gram_sets(self, documents: np.ndarray, ngram: int) -> tuple[Any, Any]:
-        """Sorted and unique n-gram hashes of some documents, and their bounds, on the device."""
-        xp, device, size = self._device.xp, self._device, len(documents)
-        codes, bounds = self._texts.take(documents, self._lengths)
-        gram_bounds = ends_of(device, xp.maximum(xp.diff(bounds) - (ngram - 1), 1))
-        hashes = xp.empty(int(gram_bounds[-1]), dtype=np.uint64)
-        owners = xp.empty(len(hashes), dtype=np.int32)
-        arguments = codes, bounds, np.int64(size), np.int32(ngram), gram_bounds, hashes, owners
-        device.run("gram_hashes", size, *arguments, threads=BLOCK)
-        order = device.order(hashes)
-        order = order[device.order(owners[order])]
-        hashes, owners = hashes[order], owners[order]
-        new = xp.ones(len(hashes), dtype=bool)
-        new[1:] = (hashes[1:] != hashes[:-1]) | (owners[1:] != owners[:-1])
-        return hashes[new], ends_of(device, xp.bincount(owners[new], minlength=size))
+        return xp.concatenate([xp.zeros(0, dtype=np.uint64), *(portion[band] for portion in self._keys)])
 
 
-def _write_big(job: BandJob, documents: np.ndarray, keys: np.ndarray) -> None:
-    """The buckets that are too big, as the local engine leaves them."""
-    starts = np.flatnonzero(np.concatenate((np.ones(min(1, len(keys)), bool), keys[1:] != keys[:-1])))
-    job.path("big").write_bytes(documents.data)
-    np.save(job.path("sizes.npy"), np.diff(np.append(starts, len(keys))))
+def band_jobs(among: np.ndarray, fuzzy: FuzzyConfig, folder: Path) -> tuple[BandJob, ...]:
+    """Jobs that only say where big buckets go: the texts and keys lie on devices."""
+    spool = Spool.of(folder, ())
+    num_bands = fuzzy.bands if len(among) else 0
+    return tuple(BandJob(band, spool, folder / "among.npy", MAX_BUCKET, folder) for band in range(num_bands))
+
+
+def twins_of(device: Device, digests: Any, rank: np.ndarray, active: np.ndarray) -> np.ndarray:
+    """As `Search.twins`. digests: (documents, 2) uint64 on the device."""
+    xp = device.xp
+    twin = xp.arange(len(rank))
+    order = device.order(xp.asarray(rank)) if len(rank) else twin
+    order = order[xp.asarray(active)[order]]
+    if not len(order):
+        return device.to_host(twin)
+    for half in (1, 0):
+        order = order[device.order(digests[:, half][order])]
+    digests = digests[order]
+    starts = xp.ones(len(order), dtype=bool)
+    starts[1:] = (digests[1:] != digests[:-1]).any(axis=1)
+    twin[order] = order[starts][xp.cumsum(starts, dtype=np.int64) - 1]
+    return device.to_host(twin)
 
 
 def device_id_ranks(device: Device, ids: Any) -> np.ndarray:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from data_contracts.errors import DataError, MissingPackage
 from tasks.curation import deduplication
 from tasks.curation.config import DedupConfig, FuzzyConfig
-from tasks.curation.engines import device_scan, device_search
+from tasks.curation.engines import device_pairs, device_scan
 from tasks.curation.engines.device import Device
 from tasks.curation.engines.device_texts import FoldedTexts, band_keys_of, digests_of
 from tasks.curation.engines.expansions import expansions
@@ -130,7 +130,7 @@ def test_big_buckets_and_full_memory_change_nothing(seal_corpus, run, prose, dev
     rows = [(f"{n:03d}", template + prose(100 + n, 20 + n % 3 * 20)) for n in range(90)]
     corpus = seal_corpus({"train-00000": rows})
     monkeypatch.setattr(device_scan, "PORTION_BYTES", 5000)
-    monkeypatch.setattr(device_search, "COMPACTED_CODES", 100)
+    monkeypatch.setattr(device_pairs, "COMPACTED_CODES", 100)
     monkeypatch.setattr(device, "free_bytes", lambda: 96 * 12_000)
     local, other = both(run, monkeypatch, device, corpus)
     check_equal(local, other)
