@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,20 @@ from data_contracts.errors import TsuzukiError
 STORE_HELP = "Folder of the artifacts. [default: TSUZUKI_STORE, or ./tsuzuki-store]"
 
 
+ELSEWHERE = {"checkpoints": "flows.checkpoint_commands"}
+"""Commands by name that stand, under that name, in a module of their own."""
+
+
 class Commands(click.Group):
-    """Turns our errors into one message without a traceback, and their exit code."""
+    """Turns our errors into one message without a traceback, and their exit code; finds the commands of ELSEWHERE."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in ELSEWHERE:
+            return getattr(import_module(ELSEWHERE[cmd_name]), cmd_name)
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from data_contracts.files import FileEntry, HashingFile, hash_file, sync_path
+from data_contracts.files import HashingFile, hash_file, sync_path
+from tasks.training.checkpoint_seal import SEAL, STATE, damage
 
-PARAMETERS, OPTIMIZER, STATE, SEAL = "parameters.safetensors", "optimizer.pt", "state.json", "checkpoint.json"
+PARAMETERS, OPTIMIZER = "parameters.safetensors", "optimizer.pt"
 
 
 @dataclass(frozen=True)
@@ -70,25 +71,11 @@ class CheckpointFolder:
         for leftover in self.folder.glob(".writing-*"):
             shutil.rmtree(leftover)
         for path in reversed(self.steps()):
-            if damage := _damage(path):
-                on_damage(f"`{path.name}`: {damage}; falling back to the checkpoint before it")
+            if lack := damage(path):
+                on_damage(f"`{path.name}`: {lack}; falling back to the checkpoint before it")
                 shutil.rmtree(path)
                 continue
             saved = torch.load(path / OPTIMIZER, map_location="cpu", weights_only=True)
             state = json.loads((path / STATE).read_text(encoding="utf-8"))
             return Checkpoint(load_file(path / PARAMETERS), saved["optimizer"], saved["random"], state)
         return None
-
-
-def _damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint folder, or None."""
-    try:
-        entries = [FileEntry.model_validate(entry) for entry in json.loads((path / SEAL).read_bytes())]
-        for entry in entries:
-            if (found := (path / entry.name).stat().st_size) != entry.bytes:
-                return f"{entry.name} holds {found} bytes, expected {entry.bytes}"
-            if hash_file(path / entry.name).sha256 != entry.sha256:
-                return f"{entry.name} has another sha256 than when it was written"
-    except (OSError, ValueError) as error:
-        return f"{type(error).__name__}: {error}"
-    return None
