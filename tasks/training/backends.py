@@ -10,7 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from data_contracts.errors import ConfigError
 from tasks.training.config import LoraConfig, OptimizationConfig, PretrainConfig
 
-BACKENDS: dict[str, str] = {"transformers": "tasks.training.transformers_backend:run"}
+BACKENDS: dict[str, str] = {
+    "nemo": "tasks.training.nemo_backend:run",
+    "transformers": "tasks.training.transformers_backend:run",
+}
 """`module:function`, imported by the worker process only; called as `function(job=TrainingJob as JSON, emit=emit)`."""
 
 
@@ -31,6 +34,9 @@ class TrainingJob(BaseModel):
     train: Path = Field(description="Token file prefix (pretrain) or JSONL of pairs (lora).")
     validation: Path = Field(description="The same for validation.")
     eod_token_id: int | None = Field(default=None, description="End-of-document token of the token files.")
+    nemo_checkpoint: Path | None = Field(
+        default=None, description="The model as a NeMo checkpoint, for backend nemo; none: it makes one in scratch."
+    )
     output: Path = Field(description="Folder for the trained model or adapter.")
     scratch: Path = Field(description="Folder for checkpoints; survives a kill, removed at the end.")
 

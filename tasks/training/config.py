@@ -3,11 +3,63 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tasks.runtime import NOT_IDENTITY
+
+
+class NemoConfig(BaseModel):
+    """What only the backend `nemo` knows: its recipe, how a model is cut over GPUs, and which kernels run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: str | None = Field(
+        default=None, description="Module of nemo.collections.llm.recipes; null: the one of the model's shape."
+    )
+    data_order: Literal["tsuzuki", "megatron"] = Field(
+        default="tsuzuki",
+        description="tsuzuki: the samples of backend transformers, in their order; megatron: NeMo's own data module"
+        " with its index mapping (pretraining only).",
+    )
+    num_nodes: int = Field(default=1, ge=1, description="Machines.")
+    num_gpus: int = Field(default=1, ge=1, description="Processes and GPUs on each machine.")
+    tensor_parallel: int = Field(default=1, ge=1, description="GPUs that share each matrix.")
+    pipeline_parallel: int = Field(default=1, ge=1, description="GPUs that share the layers, one after the other.")
+    context_parallel: int = Field(default=1, ge=1, description="GPUs that share each sequence (pretraining only).")
+    sequence_parallel: bool = Field(default=False, description="Norms shared too; needs tensor_parallel above 1.")
+    transformer_engine: bool = Field(
+        default=True, description="NVIDIA's kernels; without them the slower layers of Megatron Core are used."
+    )
+    distributed_optimizer: bool = Field(default=False, description="Optimizer state shared by the data-parallel GPUs.")
+    cross_entropy: Literal["native", "te"] | None = Field(
+        default="native", description="Fused cross-entropy of Megatron Core or Transformer Engine; null: not fused."
+    )
+    cuda_graphs: bool = Field(default=False, description="Each layer as a CUDA graph; needs transformer_engine.")
+    fp8: bool = Field(default=False, description="Matrix products in FP8 (hybrid, delayed scaling); needs bf16.")
+
+    @property
+    def model_parallel(self) -> int:
+        """GPUs that hold one copy of the model."""
+        return self.tensor_parallel * self.pipeline_parallel * self.context_parallel
+
+    @property
+    def data_parallel(self) -> int:
+        return self.num_nodes * self.num_gpus // self.model_parallel
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.num_nodes * self.num_gpus % self.model_parallel:
+            raise ValueError(
+                f"{self.num_nodes} x {self.num_gpus} GPUs are no multiple of tensor x pipeline x context parallel = "
+                f"{self.model_parallel}"
+            )
+        if self.sequence_parallel and self.tensor_parallel == 1:
+            raise ValueError("sequence_parallel needs tensor_parallel above 1")
+        if (self.cuda_graphs or self.fp8 or self.cross_entropy == "te") and not self.transformer_engine:
+            raise ValueError("cuda_graphs, fp8 and cross_entropy te need transformer_engine")
+        return self
 
 
 class OptimizationConfig(BaseModel):
@@ -65,6 +117,33 @@ class OptimizationConfig(BaseModel):
         default=3.0, gt=1, description="A loss above this many times the running median is a spike."
     )
     loss_spike_steps: int = Field(default=20, ge=1, le=50, description="Consecutive spikes that stop the training.")
+    nemo: NemoConfig | None = Field(default=None, description="For backend nemo, which fills it; null for others.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_nemo(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("backend") == "nemo" and values.get("nemo") is None:
+            return {**values, "nemo": {}}
+        return values
+
+    @model_validator(mode="after")
+    def _check_nemo(self) -> Self:
+        if self.nemo is None:
+            return self
+        if self.backend != "nemo":
+            raise ValueError(f"`nemo` is given, and backend is {self.backend}")
+        if self.compile or self.attention != "sdpa":
+            raise ValueError("attention and compile are of backend transformers; leave them out with backend nemo")
+        if self.global_batch_size % (self.micro_batch_size * self.nemo.data_parallel):
+            raise ValueError(
+                f"global_batch_size {self.global_batch_size} is no multiple of micro_batch_size "
+                f"{self.micro_batch_size} x {self.nemo.data_parallel} data-parallel GPUs"
+            )
+        if self.nemo.fp8 and self.precision != "bf16":
+            raise ValueError(f"fp8 needs precision bf16, not {self.precision}")
+        if self.sequence_length % (2 * self.nemo.context_parallel) and self.nemo.context_parallel > 1:
+            raise ValueError("sequence_length must be a multiple of 2 x context_parallel")
+        return self
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -107,6 +186,12 @@ class LoraConfig(OptimizationConfig):
         default=None, min_length=1, description="Names of the linear layers to adapt; null: those of the architecture."
     )
     base_name: str = Field(default="", description="Name of the base model in adapter_config.json, as on the hub.")
+
+    @model_validator(mode="after")
+    def _check_lora_on_nemo(self) -> Self:
+        if self.nemo and (self.nemo.context_parallel > 1 or self.nemo.data_order == "megatron"):
+            raise ValueError("LoRA on backend nemo runs with context_parallel 1 and data_order tsuzuki")
+        return self
 
 
 class InstructionsConfig(BaseModel):
