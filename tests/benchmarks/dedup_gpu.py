@@ -205,7 +205,8 @@ def make_corpus(num_documents: int, folder: Path, workers: int) -> None:
             pass
 
 
-def make_shard(folder: Path, number: int, num_documents: int) -> None:
+def make_shard(folder: Path, number: int, num_documents: int) -> dict[str, list[str]]:
+    """Writes a shard; the ids of each family in it, by a name that families over several shards share."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -215,8 +216,9 @@ def make_shard(folder: Path, number: int, num_documents: int) -> None:
     words, together = vocabulary(random.Random(7)), random.Random(f"shared {number // SHARDS_TOGETHER}")
     wanted = [f"shared {n}" for n in range(SHARED_ORIGINALS)]
     known = [{i: text} for i, text in documents(together, words, wanted, [], [])]
-    dice = random.Random(number)
-    rows = sorted(documents(dice, words, dice.sample(ids, len(ids)), [], known))
+    dice, families = random.Random(number), list(known)
+    rows = sorted(documents(dice, words, dice.sample(ids, len(ids)), families, known))
+    texts = dict(rows)
     empty = {name: [""] * len(rows) for name in ("url", "title")}
     columns = {
         "id": [i for i, _ in rows],
@@ -227,6 +229,8 @@ def make_shard(folder: Path, number: int, num_documents: int) -> None:
     table = pa.table({**columns, **empty}).select(row_schema(pa).names).cast(row_schema(pa))
     path = folder / "documents" / f"train-{number:05d}.parquet"
     pq.write_table(table, path, row_group_size=8192, compression="zstd", compression_level=1)
+    in_families = ((next(iter(family)), [i for i in family if i in texts]) for family in families)
+    return {f"{number // SHARDS_TOGETHER} {first}" if first not in texts else first: ids for first, ids in in_families}
 
 
 if __name__ == "__main__":
