@@ -10,7 +10,7 @@ rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ from tasks.curation.fasttext_model import (
     shipped_model_path,
     tree_paths,
 )
-from tasks.curation.language_lines import model_lines
+from tasks.curation.language_lines import Lines, model_lines
 
 END_OF_LINE = b"</s>"
 LOG_FLOOR = 1e-5
@@ -72,13 +72,32 @@ class Classifier(NamedTuple):
     end_row: int
 
 
+class RowSums(NamedTuple):
+    """sums: (lines, DIMENSIONS) float32 of the rows of each line, added up in the order of the text; num_rows: (lines,)
+    int32."""
+
+    sums: np.ndarray
+    num_rows: np.ndarray
+
+
+def sum_rows(lines: Lines, classifier: Classifier) -> RowSums:
+    """The rows of each line, the end of the line included; none of an empty one. Marks are written into the lines."""
+    model = classifier.vocabulary, classifier.ngrams, classifier.rows, classifier.end_row
+    return RowSums(*_sum_rows(*lines, *model))
+
+
 def language_probabilities(
-    texts: pa.Array, languages: Sequence[str], num_windows: int, window_characters: int
+    texts: pa.Array,
+    languages: Sequence[str],
+    num_windows: int,
+    window_characters: int,
+    sum_rows: Callable[[Lines, Classifier], RowSums] = sum_rows,
 ) -> np.ndarray:
     """(documents, languages) float64 probability of each language; 0 for a text of white space alone.
 
     A probability can exceed 1 by some 1e-5, as fastText's do. The model sees a document through windows, as
-    `model_lines` says. ConfigError for a language that the model does not know.
+    `model_lines` says. sum_rows: what stands for the function of that name. ConfigError for a language that the model
+    does not know.
     """
     classifier, labels, counts = _shipped_classifier()
     unknown = [language for language in languages if language not in labels]
@@ -89,7 +108,7 @@ def language_probabilities(
         )
     paths = tree_paths(counts, [labels.index(language) for language in languages])
     lines = model_lines(texts, num_windows, window_characters)
-    return _probabilities(*lines, *classifier, *paths)
+    return _probabilities(*sum_rows(lines, classifier), classifier.weights, *paths)
 
 
 @cache
@@ -228,15 +247,27 @@ def _find_rows(data, start, stop, vocabulary, ngrams, found):
 
 
 @numba.njit(cache=True, nogil=True)
-def _mean_row(rows, found, num_found, mean):
-    mean[:] = 0
-    for index in range(num_found):
-        row = found[index]
-        for dimension in range(DIMENSIONS):
-            mean[dimension] += rows[row, dimension]
-    factor = np.float32(1.0 / num_found)
-    for dimension in range(DIMENSIONS):
-        mean[dimension] *= factor
+def _sum_rows(data, starts, stops, vocabulary, ngrams, rows, end_row):
+    sums = np.zeros((len(starts), DIMENSIONS), dtype=np.float32)
+    num_rows = np.zeros(len(starts), dtype=np.int32)
+    longest = 0
+    for document in range(len(starts)):
+        longest = max(longest, stops[document] - starts[document])
+    # A line has fewer n-grams of each length, marks included, than twice its bytes and one; and no more words.
+    found = np.empty((MAX_NGRAM + 1) * (2 * longest + 2), dtype=np.int32)
+    for document in range(len(starts)):
+        if starts[document] == stops[document]:
+            continue
+        num_found = _find_rows(data, starts[document], stops[document], vocabulary, ngrams, found)
+        if end_row != EMPTY:
+            found[num_found] = end_row
+            num_found += 1
+        num_rows[document] = num_found
+        for index in range(num_found):
+            row = found[index]
+            for dimension in range(DIMENSIONS):
+                sums[document, dimension] += rows[row, dimension]
+    return sums, num_rows
 
 
 @numba.njit(cache=True, nogil=True)
@@ -252,25 +283,17 @@ def _probability(mean, weights, nodes, rights, length):
 
 
 @numba.njit(cache=True, nogil=True)
-def _probabilities(data, starts, stops, vocabulary, ngrams, rows, weights, end_row, nodes, rights, lengths):
-    probabilities = np.zeros((len(starts), len(lengths)), dtype=np.float64)
+def _probabilities(sums, num_rows, weights, nodes, rights, lengths):
+    probabilities = np.zeros((len(num_rows), len(lengths)), dtype=np.float64)
     mean = np.zeros(DIMENSIONS, dtype=np.float32)
-    longest = 0
-    for document in range(len(starts)):
-        longest = max(longest, stops[document] - starts[document])
-    # A line has fewer n-grams of each length, marks included, than twice its bytes and one; and no more words.
-    found = np.empty((MAX_NGRAM + 1) * (2 * longest + 2), dtype=np.int32)
-    for document in range(len(starts)):
-        if starts[document] == stops[document]:
+    for document in range(len(num_rows)):
+        if num_rows[document] == 0:
             continue
-        num_found = _find_rows(data, starts[document], stops[document], vocabulary, ngrams, found)
-        if end_row != EMPTY:
-            found[num_found] = end_row
-            num_found += 1
-        if num_found:
-            _mean_row(rows, found, num_found, mean)
-            for language in range(len(lengths)):
-                probabilities[document, language] = _probability(
-                    mean, weights, nodes[language], rights[language], lengths[language]
-                )
+        factor = np.float32(1.0 / num_rows[document])
+        for dimension in range(DIMENSIONS):
+            mean[dimension] = sums[document, dimension] * factor
+        for language in range(len(lengths)):
+            probabilities[document, language] = _probability(
+                mean, weights, nodes[language], rights[language], lengths[language]
+            )
     return probabilities

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,14 @@ from tasks.curation.engines.device import BLOCK, THREAD, TextBatch, kernel_sourc
 
 FOLDER = Path(__file__).parent / "cuda"
 SIGNATURE = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
-POINTED = {"u8": ("uint8", "bool"), "u32": ("uint32",), "int": ("int32",), "i64": ("int64",), "u64": ("uint64",)}
+POINTED = {
+    "u8": ("uint8", "bool"),
+    "u32": ("uint32",),
+    "int": ("int32",),
+    "i64": ("int64",),
+    "u64": ("uint64",),
+    "float": ("float32",),
+}
 NUMBERS = {"int": np.int32, "i64": np.int64}
 THREADS = 32
 """Of a block here; each is a thread of this machine."""
@@ -82,7 +90,7 @@ class ArrayModule:
 
 
 class EmulatedGpu:
-    """See `Device`. folder: where the kernels are compiled."""
+    """See `Device`. folder: where the kernels are compiled, or have been."""
 
     def __init__(self, folder: Path) -> None:
         self.xp = ArrayModule()
@@ -125,6 +133,12 @@ class EmulatedGpu:
         return self.capacity_bytes
 
 
+@cache
+def emulated_gpu(folder: Path) -> EmulatedGpu:
+    """The one of this process; kernels that lie in the folder are not compiled again."""
+    return EmulatedGpu(folder)
+
+
 def _argument(kernel: str, kind: str, argument: Any) -> Any:
     if not kind.endswith("*"):
         assert type(argument) is NUMBERS[kind], f"{kernel}: {argument!r} is no {kind}"
@@ -148,6 +162,8 @@ def _compiled(source: str, parameters: dict[str, list[str]], folder: Path) -> ct
             f"{{ launch(threads, blocks, [&] {{ {name}({passed}); }}); }}\n"
         )
     unit, library = folder / "kernels.cpp", folder / "kernels.so"
+    if library.exists():
+        return ctypes.CDLL(str(library))
     unit.write_text('#include "on_cpu.hpp"\n' + source + "".join(starts), encoding="utf-8")
     options = ["-std=c++20", "-O1", "-shared", "-fPIC", "-pthread", f"-I{FOLDER}"]
     subprocess.run([compiler, *options, "-o", str(library), str(unit)], check=True, timeout=120)

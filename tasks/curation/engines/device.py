@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tasks.curation.documents import RowGroup
 
-SOURCES = ("kernels.cu", "score_kernels.cu", "repeat_kernels.cu")
+SOURCES = ("kernels.cu", "score_kernels.cu", "repeat_kernels.cu", "language_kernels.cu")
 """Of the kernels, in the order in which they make one source."""
 
 THREAD, WARP, BLOCK = 1, 32, 256
@@ -38,7 +38,7 @@ class Kernels(Protocol):
     def run(self, kernel: str, num_items: int, *arguments: Any, threads: int = THREAD) -> None:
         """Runs a kernel of SOURCES; with no item, nothing.
 
-        threads: THREAD, WARP or BLOCK, what the kernel takes for an item; arguments: contiguous arrays, np.int32 where
+        threads: how many the kernel takes for an item, at most BLOCK; arguments: contiguous arrays, np.int32 where
         the kernel has an int, np.int64 where it has an i64.
         """
         ...

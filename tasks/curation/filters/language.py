@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -11,6 +12,8 @@ from tasks.curation.filters.base import Filter
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+
+    from tasks.curation.language_probabilities import RowSums
 
 SCORE_DECIMALS = 4
 
@@ -41,9 +44,15 @@ class Language(Filter):
         return self.min_probability, None
 
     def scores(self, texts: pa.Array) -> np.ndarray:
+        from tasks.curation.language_probabilities import sum_rows
+
+        return self.scores_by(sum_rows, texts)
+
+    def scores_by(self, sum_rows: Callable[..., RowSums], texts: pa.Array) -> np.ndarray:
+        """The scores with another function for that of language_probabilities.py."""
         from tasks.curation.language_probabilities import language_probabilities
 
         wanted = sorted(set(self.languages))
-        probabilities = language_probabilities(texts, wanted, self.num_windows, self.window_characters)
+        probabilities = language_probabilities(texts, wanted, self.num_windows, self.window_characters, sum_rows)
         # The last bits of an exponential differ between processors; the ledger must not.
         return probabilities.sum(axis=1).clip(max=1.0).round(SCORE_DECIMALS)

@@ -26,6 +26,8 @@ Number atomicAdd(Number* place, Number value) {
   return __atomic_fetch_add(place, value, __ATOMIC_SEQ_CST);
 }
 
+inline int __popcll(unsigned long long value) { return __builtin_popcountll(value); }
+
 inline void launch(unsigned threads, unsigned blocks, const std::function<void()>& kernel) {
   blockDim.x = threads;
   gridDim.x = blocks;

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,8 +23,10 @@ from flows.runs import Run
 from tasks.acquire.config import LocalSource, SampleSource
 from tasks.curation.config import FilterConfig
 from tasks.curation.engines import device_filtering, device_scores
+from tasks.curation.engines.device_language import DeviceRowSums
 from tasks.curation.engines.device_scores import SCORES, DeviceScores
 from tasks.curation.filters import (
+    CompressionRatio,
     DuplicateLines,
     DuplicateParagraphs,
     EllipsisLines,
@@ -44,6 +49,8 @@ from tasks.curation.filters import (
     default_cascade,
 )
 from tasks.curation.filters.base import Step
+from tasks.curation.language_lines import Lines
+from tasks.curation.language_probabilities import Classifier, RowSums, language_probabilities, sum_rows
 from tasks.curation.presets import PRESETS
 from tasks.runtime import Runtime
 from tasks.stages import ACQUIRE, FILTER
@@ -65,6 +72,8 @@ STEPS: tuple[Step, ...] = (
     ListRatio(),
     DuplicateLines(),
     DuplicateParagraphs(),
+    Language(),
+    Language(languages=("en", "zh", "ja"), num_windows=3, window_characters=10),
     *(Repetition(ngram_characters=n, window_characters=w) for n, w in ((1, 64), (3, 64), (10, 4096))),
     *(TopNgram(ngram_characters=n, window_characters=w) for n, w in ((1, 64), (2, 64), (4, 10_000))),
 )
@@ -105,9 +114,10 @@ def check_bytes(filtered: Filtered, config: FilterConfig, raw: RawCorpus) -> dic
 
 
 SIGNS = "。 … ... ・・・ 」 - １２） 3.14 |a|b| 😀 ☀ \ufe0f \ufe0e \u200d \u20e3 1 \U0001f3fd"
+WORDS = "the </s> __label__ __label__x NHK a\0b ПРИВЕТ 東京"
 ADDRESSES = "https://x.jp/ www. a.b@c.jp @ ("
 LINES = ["同じ行\n", "\n", "\n\n", "\t", "\u3000", " "]
-PIECES = [*SIGNS.split(" "), *ADDRESSES.split(" "), *LINES]
+PIECES = [*SIGNS.split(" "), *WORDS.split(" "), *ADDRESSES.split(" "), *LINES]
 ANY_TEXT = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=30).map("".join)
 
 
@@ -122,6 +132,30 @@ def test_scores_of_hard_texts_are_those_of_the_local_engine(scores, hard_texts, 
     check_scores(
         scores, ["", *texts, *(prose(n, 200 * n) for n in range(20)), "☀\u200d☀\ufe0f\u200d☀" * 50, "あ" * 9000]
     )
+
+
+def test_rows_of_the_language_model_add_up_to_the_same_bits(device, hard_texts, prose) -> None:
+    ours: list[RowSums] = []
+    on_device = DeviceRowSums(device, Lock())
+
+    def both(lines: Lines, classifier: Classifier) -> RowSums:
+        ours.append(on_device(lines, classifier))
+        ours.append(sum_rows(lines, classifier))
+        return ours[-1]
+
+    texts = [*hard_texts.values(), *(prose(n, 80 * n) for n in range(20))]
+    language_probabilities(pa.array(texts), ["ja"], 16, 25, both)
+    found, expected = ours
+    assert np.array_equal(found.num_rows, expected.num_rows) and expected.num_rows.max() > 200
+    assert found.sums.tobytes() == expected.sums.tobytes()
+
+
+def test_threads_take_turns_on_the_device(scores, prose) -> None:
+    texts = [pa.array([prose(100 * n + m, 200) for m in range(20)]) for n in range(6)]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(partial(scores, STEPS), texts))
+    for column, found in zip(texts, together, strict=True):
+        assert all(np.array_equal(found[place], one) for place, one in scores(STEPS, column).items())
 
 
 def test_scores_of_a_slice_are_its_own(scores, prose) -> None:
@@ -139,7 +173,7 @@ def test_portions_and_long_documents_change_no_score(scores, prose, monkeypatch)
 
 def test_texts_are_scored_up_to_the_step_that_may_rewrite_them(scores) -> None:
     texts = pa.array(["東京は日本の首都です。"])
-    cascade = [SymbolRatio(), Language(), Length(), WikipediaLeftovers(), HiraganaRatio()]
+    cascade = [SymbolRatio(), CompressionRatio(), Length(), WikipediaLeftovers(), HiraganaRatio()]
     assert list(scores(cascade, texts)) == [0, 2]
     assert scores(cascade[3:], texts) == {}
     assert list(scores(cascade[4:], texts)) == [0]
