@@ -1,10 +1,10 @@
-"""Greedy generation in batches: continuations of prompts, and answers to questions compared word by word."""
+"""Generation in batches: continuations of prompts, and answers to questions compared word by word."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel
@@ -13,6 +13,20 @@ from tasks.evaluate.config import EvaluateConfig
 from tasks.models.loading import context_length
 
 DIGITS = 6
+
+
+class Sampling(NamedTuple):
+    """The next token is drawn from the top_k likeliest (0: from all) at that temperature; at 0 it is the likeliest."""
+
+    temperature: float = 0.0
+    top_k: int = 1
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.temperature == 0 or self.top_k == 1
+
+
+GREEDY = Sampling()
 
 
 class GenerationClock:
@@ -34,15 +48,16 @@ def continue_prompts(
     max_new_tokens: int,
     batch_size: int,
     clock: GenerationClock,
+    sampling: Sampling = GREEDY,
 ) -> list[str]:
-    """What the model writes after each prompt at temperature 0, up to its end token, without the prompt."""
+    """What the model writes after each prompt, up to its end token, without the prompt."""
     texts = [""] * len(prompts)
-    rows = [_prompt_ids(tokenizer, prompt, context_length(model) - max_new_tokens) for prompt in prompts]
+    rows = [prompt_ids(tokenizer, prompt, context_length(model) - max_new_tokens) for prompt in prompts]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     for begin in range(0, len(order), batch_size):
         chosen = order[begin : begin + batch_size]
         started = time.monotonic()
-        written = _generate(model, tokenizer, [rows[i] for i in chosen], max_new_tokens)
+        written = _generate(model, tokenizer, [rows[i] for i in chosen], max_new_tokens, sampling)
         clock.seconds += time.monotonic() - started
         for index, ids in zip(chosen, written, strict=True):
             clock.num_tokens += min(len(ids) + 1, max_new_tokens)  # the end token was written too
@@ -83,7 +98,7 @@ def measure_questions(
     }
 
 
-def _prompt_ids(tokenizer: Any, prompt: str, limit: int) -> list[int]:
+def prompt_ids(tokenizer: Any, prompt: str, limit: int) -> list[int]:
     """Ids of a prompt as in tuning (the tokenizer's own beginning, no end token); its end if it is too long."""
     ids = tokenizer(prompt, split_special_tokens=True, verbose=False)["input_ids"]
     if ids and ids[-1] == tokenizer.eos_token_id:
@@ -91,19 +106,26 @@ def _prompt_ids(tokenizer: Any, prompt: str, limit: int) -> list[int]:
     return (ids or [tokenizer.eos_token_id])[-max(1, limit) :]
 
 
-def _generate(model: PreTrainedModel, tokenizer: Any, rows: list[list[int]], max_new_tokens: int) -> list[list[int]]:
+def _generate(
+    model: PreTrainedModel, tokenizer: Any, rows: list[list[int]], max_new_tokens: int, sampling: Sampling
+) -> list[list[int]]:
     """New ids of each row up to the first end token, which is left out."""
     length = max(map(len, rows))
     ends = _end_tokens(model, tokenizer)
     ids = torch.tensor([[tokenizer.eos_token_id] * (length - len(row)) + row for row in rows])
     mask = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in rows])
-    # A fresh config: the model's own may ask for sampling or penalties, and this is greedy search and nothing else.
-    greedy = GenerationConfig(
-        do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=ends, pad_token_id=tokenizer.eos_token_id
+    drawn = {"temperature": sampling.temperature, "top_k": sampling.top_k}
+    # A fresh config: the model's own may ask for other sampling or for penalties, which nobody asked for here.
+    wanted = GenerationConfig(
+        do_sample=not sampling.is_greedy,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=ends,
+        pad_token_id=tokenizer.eos_token_id,
+        **({} if sampling.is_greedy else drawn),
     )
     with torch.inference_mode():
         output: Any = model.generate(  # pyright: ignore[reportCallIssue]
-            input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=greedy
+            input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=wanted
         )
     return [_until(row, ends) for row in output[:, length:].tolist()]
 
