@@ -10,8 +10,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 OURS = {"flows", "tasks", "infra", "data_contracts", *(p.stem for p in (ROOT / "tests" / "support").glob("*.py"))}
 ELSEWHERE = {
+    "lightning": "in the environment of the backend nemo",
     "megatron": "installed by `make` without its dependencies",
+    "nemo": "in the environment of the backend nemo",
     "nemo_curator": "in an environment of its own",
+    "nemo_run": "in the environment of the backend nemo",
     "ray": "in an environment of its own",
 }
 GPU = {"cudf", "cudf-cu13", "cupy", "cupy-cuda13x", "pylibcudf", "pylibcudf-cu13", "rmm", "rmm-cu13"}
