@@ -53,7 +53,7 @@ SPLIT = Stage(
     revision=2,
     body="tasks.curation.splitting:split_documents",
     summary="train and validation; near-duplicates never on both sides",
-    engines=JOBS,
+    engines=(*JOBS, "cudf"),
 )
 BASE_MODEL = Stage(
     "base_model",

@@ -28,8 +28,9 @@ from tasks.curation.documents import (
     rows_written,
     split_of,
 )
-from tasks.curation.ranking import cluster_names, id_ranks, survival_rank
-from tasks.curation.scanning import Scan, scan_corpus
+from tasks.curation.engines.steps import steps_of
+from tasks.curation.ranking import cluster_names
+from tasks.curation.scanning import Scan
 from tasks.curation.selecting import Output, SelectJob, select_rows
 from tasks.workspace import SCRATCH_NAME, Workspace
 
@@ -50,9 +51,10 @@ def split_documents(config: SplitConfig, workspace: Workspace, corpus: Corpus) -
     """
     folder = workspace.scratch / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
-    scan = scan_corpus(workspace, corpus.shards(), folder / "scan", config.fuzzy)
-    ids = id_ranks(scan.ids)
-    rank = survival_rank(scan, ids)
+    steps = steps_of(workspace.runtime)
+    scan = steps.scan(workspace, corpus.shards(), folder / "scan", config.fuzzy)
+    ids = steps.id_ranks(scan.ids)
+    rank = steps.survival_rank(scan, ids)
     clusters = find_clusters(
         scan.spool,
         scan.lengths,

@@ -5,7 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_contracts.errors import DataError
+from tasks.curation import splitting
 from tasks.curation.config import SplitConfig
+from tasks.curation.engines.steps import steps_on
 from tasks.curation.splitting import VALIDATION, side_of
 from tasks.stages import SPLIT
 
@@ -35,6 +37,19 @@ def test_share_is_met_and_near_duplicates_stay_together(seal_corpus, run, kept_i
     assert summary.counts["num_components"] == 270
     assert summary.counts["num_documents_train"] + summary.counts["num_documents_validation"] == 300
     assert summary.counts["removed_by_leak"] == 0
+
+
+@pytest.mark.parametrize("drawn", [True, False], ids=["drawn", "as shipped"])
+def test_every_byte_on_a_device_is_that_of_the_local_engine(
+    seal_corpus, run, ledger, texts, device, monkeypatch, drawn
+) -> None:
+    config = HALF if drawn else SplitConfig(keep_source_validation=True)
+    corpus = seal_corpus({"train-00000": texts[:109], "train-00001": [], "validation-00000": texts[109:]})
+    local = run(SPLIT, config, corpus=corpus)
+    monkeypatch.setattr(splitting, "steps_of", lambda runtime: steps_on(device))
+    other = run(SPLIT, config, corpus=corpus)
+    assert (other.digest, other.manifest.summary) == (local.digest, local.manifest.summary)
+    assert bool(ledger(local)) != drawn
 
 
 def test_rows_keep_their_order_and_shards_are_bounded(seal_corpus, run, kept_ids, texts) -> None:
