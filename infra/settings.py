@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     ray_address: str | None = Field(default=None, description="Ray cluster; none starts Ray on this machine.")
     memory_bytes: int = Field(default=4 << 30, ge=1 << 28, description="Memory that dedup and split may take.")
     worker_python: Path = Field(default=Path(sys.executable), description="Interpreter of training workers.")
+    nemo_python: Path | None = Field(default=None, description="Interpreter with NeMo, for the backend of that name.")
     cancel_grace_seconds: float = Field(default=30.0, ge=0, description="Between SIGTERM and SIGKILL for a worker.")
     spark_submit: Path | None = Field(default=None, description="The program spark-submit, for the real Uzushio.")
     uzushio_jar: Path | None = Field(default=None, description="The jar of Uzushio.")

@@ -48,6 +48,7 @@ class Runtime(BaseModel):
         default=4 << 30, ge=1 << 28, description="Memory that the processes of a dedup or split may take together."
     )
     worker_python: Path = Field(default=Path(sys.executable), description="Interpreter of training workers.")
+    nemo_python: Path | None = Field(default=None, description="Interpreter with NeMo, for the backend of that name.")
     cancel_grace_seconds: float = Field(default=30.0, description="Time between SIGTERM and SIGKILL for a worker.")
     spark_submit: Path | None = Field(default=None, description="The program spark-submit, for the real Uzushio.")
     uzushio_jar: Path | None = Field(default=None, description="The jar of Uzushio.")

@@ -4,7 +4,9 @@
 # megatron is of the environment of backend `nemo`.
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ NEMO_PREFIX = {
     "linear_fc1": "mlp",
     "linear_fc2": "mlp",
 }
+MASTER = "optimizer.state.fp32_param.module."
+HINT = "this is an error in tsuzuki; please report it"
 PEFT_PREFIX = {"linear_qkv": "self_attn", "linear_proj": "self_attn", "linear_fc1": "mlp", "linear_fc2": "mlp"}
 
 
@@ -35,38 +39,60 @@ def export_adapter(checkpoint: Path, base: Path, config: LoraConfig, output: Pat
     num_trained = sum(tensor.numel() for tensor in found.values())
     targets = lora_targets(config.target_modules)
     tensors: dict[str, torch.Tensor] = {}
-    for layer in range(shape["num_hidden_layers"]):
-        for target in targets:
-            name = f"decoder.layers.{layer}.{NEMO_PREFIX[target]}.{target}.adapter"
-            try:
-                first, second = found.pop(f"{name}.linear_in.weight"), found.pop(f"{name}.linear_out.weight")
-            except KeyError:
-                raise ModelError(
-                    f"`{checkpoint}`: holds no adapter {name}", hint="this is an error in tsuzuki; please report it"
-                ) from None
-            for part, rows in zip(LORA_TARGETS[target], _rows(target, second, shape), strict=True):
+    for target in targets:
+        name = f"decoder.layers.{NEMO_PREFIX[target]}.{target}.adapter"
+        first, second = (
+            _popped(found, f"{name}.{factor}.weight", checkpoint) for factor in ("linear_in", "linear_out")
+        )
+        for layer in range(shape["num_hidden_layers"]):
+            for part, rows in zip(LORA_TARGETS[target], _rows(target, second[layer], shape), strict=True):
                 place = f"base_model.model.model.layers.{layer}.{PEFT_PREFIX[target]}.{part}"
-                tensors[f"{place}.lora_A.weight"], tensors[f"{place}.lora_B.weight"] = first.clone(), rows.contiguous()
+                tensors[f"{place}.lora_A.weight"] = first[layer].clone()
+                tensors[f"{place}.lora_B.weight"] = rows.contiguous()
     if found:
         raise ModelError(
-            f"`{checkpoint}`: holds {len(found)} trained tensors that belong to no adapter, such as {next(iter(found))}",
-            hint="this is an error in tsuzuki; please report it",
+            f"`{checkpoint}`: {len(found)} trained tensors belong to no adapter, such as {next(iter(found))}", hint=HINT
         )
     save_file(dict(sorted(tensors.items())), output / "adapter_model.safetensors", metadata={"format": "pt"})
     _write_config(config, [part for target in targets for part in LORA_TARGETS[target]], output)
     return num_trained
 
 
+def _popped(tensors: dict[str, torch.Tensor], name: str, checkpoint: Path) -> torch.Tensor:
+    try:
+        return tensors.pop(name)
+    except KeyError:
+        raise ModelError(f"`{checkpoint}`: holds no {name}", hint=HINT) from None
+
+
 def _adapter_tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The trained tensors of a checkpoint by NeMo's names, put together from all processes' parts, fp32."""
+    """The trained tensors of a checkpoint by NeMo's names, all layers and all processes' parts in one, fp32.
+
+    Those of the optimizer where it keeps them apart, in fp32, from what the model computes with.
+    """
     from megatron.core import dist_checkpointing
 
-    plain: dict[str, Any] = dist_checkpointing.load_plain_tensors(str(checkpoint / "weights"))
-    return {
-        name.removeprefix("module."): tensor.float()
-        for name, tensor in plain.items()
-        if ".adapter." in name and not name.startswith("optimizer.") and tensor is not None and tensor.numel()
-    }
+    with a_process_group():
+        plain: dict[str, Any] = dist_checkpointing.load_plain_tensors(str(checkpoint / "weights"))
+    found = {name: value.float() for name, value in plain.items() if isinstance(value, torch.Tensor)}
+    model = {name.removeprefix("module."): value for name, value in found.items() if name.startswith("module.")}
+    masters = {name.removeprefix(MASTER): value for name, value in found.items() if name.startswith(MASTER)}
+    return {name: masters.get(name, value) for name, value in model.items() if ".adapter." in name}
+
+
+@contextlib.contextmanager
+def a_process_group() -> Iterator[None]:
+    """Megatron's checkpoints can be read only within a process group; one of this process alone where there is none."""
+    import torch.distributed as distributed
+
+    if distributed.is_initialized():
+        yield
+        return
+    distributed.init_process_group("gloo", rank=0, world_size=1, store=distributed.HashStore())
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
 
 
 def _rows(target: str, second: torch.Tensor, shape: dict[str, Any]) -> list[torch.Tensor]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from data_contracts.errors import MissingPackage
 from data_contracts.manifest import Summary
 from tasks.job import run_worker
+from tasks.runtime import Runtime
 from tasks.training.backends import TrainingJob, TrainingResult, backend_function
 from tasks.training.tracking import Track, tracking
 from tasks.workspace import Workspace
@@ -19,7 +22,7 @@ TRACKED = ("loss", "validation_loss", "learning_rate", "gradient_norm", "tokens_
 def run_training(
     job: TrainingJob, workspace: Workspace, *, project: str, description: dict[str, Any] | None = None
 ) -> Summary:
-    """What the job's backend counted and proved. Raises ConfigError, and whatever the worker raises.
+    """What the job's backend counted and proved. Raises ConfigError, MissingPackage, and whatever the worker raises.
 
     project: WandB project; description: further fields of the WandB run's config.
     """
@@ -27,8 +30,22 @@ def run_training(
     described = {"task": job.task, **job.config.model_dump(mode="json"), **(description or {})}
     with tracking(workspace.runtime.wandb, project, described, workspace) as track:
         arguments = {"job": job.model_dump(mode="json")}
-        result = TrainingResult.model_validate(run_worker(function, arguments, workspace, _teller(workspace, track)))
+        python = interpreter_of(job.config.backend, workspace.runtime)
+        told = run_worker(function, arguments, workspace, _teller(workspace, track), python)
+        result = TrainingResult.model_validate(told)
     return Summary(counts=result.counts, proofs=result.proofs)
+
+
+def interpreter_of(backend: str, runtime: Runtime) -> Path:
+    """The interpreter that a backend's worker runs in. Raises MissingPackage where none is set for `nemo`."""
+    if backend != "nemo":
+        return runtime.worker_python
+    if runtime.nemo_python is None:
+        raise MissingPackage(
+            "`backend`: found nemo, and no interpreter that has NeMo",
+            hint="make nemo-env, and set TSUZUKI_NEMO_PYTHON as it says",
+        )
+    return runtime.nemo_python
 
 
 def _teller(workspace: Workspace, track: Track) -> Callable[[dict[str, Any]], None]:

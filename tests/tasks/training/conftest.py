@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import nemo_environment
 from data_contracts.artifacts import Artifact, HfModel, InstructionSet, TokenDataset
 from data_contracts.files import hash_file
 from data_contracts.manifest import InputReference, Manifest, Summary
@@ -204,7 +205,9 @@ def workspace(tmp_path: Path) -> Workspace:
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs jobs in this process: same code, without the seconds that a worker needs to import torch."""
 
-    def run(function: str, arguments: dict[str, Any], workspace: Workspace, on_event: Callable[..., None]) -> Any:
+    def run(
+        function: str, arguments: dict[str, Any], workspace: Workspace, on_event: Callable[..., None], python: Path
+    ) -> Any:
         module, _, name = function.partition(":")
         arguments = json.loads(json.dumps(arguments))
 
@@ -214,6 +217,12 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
         return getattr(import_module(module), name)(**arguments, emit=emit)
 
     monkeypatch.setattr("tasks.training.running.run_worker", run)
+
+
+@pytest.fixture(scope="session")
+def nemo_python() -> Callable[[], Path]:
+    """`nemo_python()`: the interpreter of backend nemo; skips where there is none."""
+    return nemo_environment.nemo_python
 
 
 @pytest.fixture(scope="session")

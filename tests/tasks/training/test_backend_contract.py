@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 
 import pytest
 
+from tasks.job import run_worker
+from tasks.runtime import Runtime
 from tasks.training.backends import BACKENDS, TrainingJob, TrainingResult
+from tasks.training.running import interpreter_of
+from tasks.workspace import Workspace
 
 pytestmark = pytest.mark.parametrize("backend", sorted(BACKENDS))
+OF_BACKEND = {"nemo": {"nemo": {"transformer_engine": False}}, "transformers": {}}
 
 
 @pytest.fixture
-def do(tmp_path, base, tokens, instructions, pretrain_config, lora_config):
+def do(tmp_path, base, tokens, instructions, pretrain_config, lora_config, nemo_python):
     """`do(backend, task, **config)` -> (result, events, output folder)."""
 
     def run(backend, task, **changes):
-        config = {"pretrain": pretrain_config, "lora": lora_config}[task](backend=backend, **changes)
-        output = tmp_path / task
-        (output / "scratch").mkdir(parents=True, exist_ok=True)
+        config = {"pretrain": pretrain_config, "lora": lora_config}[task](
+            backend=backend, **OF_BACKEND[backend], **changes
+        )
+        runtime = Runtime(store=tmp_path, nemo_python=nemo_python() if backend == "nemo" else None)
+        workspace = Workspace(tmp_path / task, runtime)
         inputs = {"pretrain": (tokens.prefix("train"), tokens.prefix("validation"))}
         pairs = (instructions.path / "train.jsonl", instructions.path / "validation.jsonl")
         train, validation = inputs.get(task, pairs)
         eod = tokens.manifest.summary.proofs["eod_token_id"] if task == "pretrain" else None
         job = TrainingJob(
             task=task, model=base.path, train=train, validation=validation, eod_token_id=eod,
-            output=output, scratch=output / "scratch", **{task: config},
+            output=workspace.path, scratch=workspace.scratch, **{task: config},
         )  # fmt: skip
         events = []
-        module, _, function = BACKENDS[backend].partition(":")
-        call = getattr(import_module(module), function)
-        result = call(job=job.model_dump(mode="json"), emit=lambda event, **f: events.append({"event": event, **f}))
-        return TrainingResult.model_validate(json.loads(json.dumps(result))), events, output
+        told = run_worker(
+            BACKENDS[backend], {"job": job.model_dump(mode="json")}, workspace, events.append,
+            interpreter_of(backend, runtime),
+        )  # fmt: skip
+        return TrainingResult.model_validate(told), events, workspace.path
 
     return run
 
@@ -68,7 +75,7 @@ def test_a_finished_job_run_again_gives_the_same_bytes_without_training(backend,
 
 def test_gradient_accumulation_changes_no_more_than_rounding(backend, do, tmp_path):
     whole, _, output = do(backend, "pretrain", max_steps=4, micro_batch_size=8)
-    (output / "scratch").rename(tmp_path / "aside")
+    (output / ".scratch").rename(tmp_path / "aside")
     parts, _, _ = do(backend, "pretrain", max_steps=4, micro_batch_size=2)
     assert parts.proofs["last_loss"] == pytest.approx(whole.proofs["last_loss"], abs=1e-4)
     assert parts.counts["tokens_consumed"] == whole.counts["tokens_consumed"]
