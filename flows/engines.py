@@ -38,10 +38,11 @@ class Engine(NamedTuple):
 def find_engines(settings: Settings, gpus: list[str]) -> list[Engine]:
     """All engines; nothing of them is imported, so an installed one may still be broken."""
     no_gpu = () if gpus else ("an NVIDIA GPU",)
+    of_cudf = ("cudf", "pylibcudf", "cupy", "rmm", *(("dask_cuda",) if len(gpus) > 1 else ()))
     found = {
         "local": ("CPU", (), ""),
         "dask": ("CPU, cluster", _absent("dask", "distributed"), "pip install 'tsuzuki[dask]'"),
-        "cudf": ("NVIDIA GPU", _absent("cudf", "pylibcudf", "cupy", "rmm") + no_gpu, "pip install 'tsuzuki[gpu]'"),
+        "cudf": ("NVIDIA GPU", _absent(*of_cudf) + no_gpu, "pip install 'tsuzuki[gpu]'"),
         "curator": ("CPU, cluster", _missing_of_curator(settings.curator_python), INSTALL_HINT),
     }
     engines = [

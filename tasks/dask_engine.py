@@ -45,21 +45,34 @@ def map_on_dask(
 def client_of(address: str | None, workers: int) -> Any:
     """One client, and one cluster of this machine, for all stages of a run."""
     try:
-        from dask import config
-        from distributed import Client, LocalCluster, WorkerPlugin
+        from distributed import LocalCluster
     except ImportError:
         raise MissingPackage.of("engine dask", "distributed", "dask") from None
-    config.set({"distributed.scheduler.allowed-failures": 0})
-    if address:
-        try:
-            client = Client(address, timeout=CONNECT_SECONDS)
-        except (OSError, TimeoutError) as error:
-            raise WorkerError(
-                f"`{address}`: no Dask scheduler answered within {CONNECT_SECONDS} s ({type(error).__name__})",
-                hint="start one with `dask scheduler`, or leave `scheduler_address` out for a cluster of this machine",
-            ) from None
-        atexit.register(_close, client)
-        return client
+    return connected(address) if address else client_on(LocalCluster, n_workers=workers, memory_limit=0)
+
+
+def connected(address: str) -> Any:
+    """A client of the scheduler at an address. Raises WorkerError when none answers."""
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, TimeoutError) as error:
+        raise WorkerError(
+            f"`{address}`: no Dask scheduler answered within {CONNECT_SECONDS} s ({type(error).__name__})",
+            hint="start one with `dask scheduler`, or leave `scheduler_address` out for a cluster of this machine",
+        ) from None
+    atexit.register(_close, client)
+    return client
+
+
+def client_on(make_cluster: Callable[..., Any], **options: Any) -> Any:
+    """A client of a new cluster of this machine, which ends with this process.
+
+    make_cluster: LocalCluster or one of its kind, which also takes the options.
+    """
+    from dask import config
+    from distributed import Client, WorkerPlugin
 
     class DieWithParent(WorkerPlugin):
         """A plugin and not a call, so that a worker that replaces a dead one gets it too."""
@@ -67,13 +80,13 @@ def client_of(address: str | None, workers: int) -> Any:
         def setup(self, worker: Any) -> None:
             die_with_parent()
 
-    cluster = LocalCluster(
-        n_workers=workers,
+    config.set({"distributed.scheduler.allowed-failures": 0})
+    cluster = make_cluster(
         threads_per_worker=1,
         host="127.0.0.1",
         dashboard_address="127.0.0.1:0",
-        memory_limit=0,
         silence_logs=logging.ERROR,
+        **options,
     )
     client = Client(cluster)
     client.register_plugin(DieWithParent())

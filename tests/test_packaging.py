@@ -13,11 +13,13 @@ ELSEWHERE = {
     "lightning": "in the environment of the backend nemo",
     "megatron": "installed by `make` without its dependencies",
     "nemo": "in the environment of the backend nemo",
+    "docker": "beside NeMo, in an environment of its own",
     "nemo_curator": "in an environment of its own",
     "nemo_run": "in the environment of the backend nemo",
     "ray": "in an environment of its own",
 }
-GPU = {"cudf", "cudf-cu13", "cupy", "cupy-cuda13x", "pylibcudf", "pylibcudf-cu13", "rmm", "rmm-cu13"}
+GPU = {"cudf", "cupy", "dask_cuda", "pylibcudf", "rmm"}
+GPU |= {"cudf-cu13", "cupy-cuda13x", "dask-cuda", "pylibcudf-cu13", "rmm-cu13"}
 OPTIONAL = {"kenlm", "sudachipy"} | GPU
 """Of extras that need a compiler, a big dictionary or a GPU; users are told the command when they are missing."""
 

@@ -1,17 +1,20 @@
-"""The stage dedup on one GPU against the same stage on the cores beside it, from parquet to sealed rows.
+"""The stage dedup on GPUs against the same stage on the cores beside them, from parquet to sealed rows.
 
     python tests/benchmarks/dedup_gpu.py --documents 1000000,5000000 --workers 16
+    python tests/benchmarks/dedup_gpu.py --documents 5000000 --engines cudf,cudf-all,local --local-once --threads
 
 Documents are those of dedup.py (about 340 characters, 1 kB; a sixth in families of similar ones), made by all cores.
 Every engine runs in a process of its own: cold (libraries, context, compilation of kernels and the stage), then warm.
 `seconds_to_kept_ids` ends when it is known which documents stay: read, exact, MinHash, banding, exact decision,
 components; `seconds` is the whole stage, with shards, ledger, clusters and proofs on disk. `same_bytes` compares all
-files of the engines. `gpu_peak_gigabytes` is what the pool gave out at most.
+files of the engines. `gpu_peak_gigabytes` is what the pool gave out at most. Here the engine `cudf` takes the first
+GPU, and `cudf-all` all of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import random
@@ -43,28 +46,38 @@ def main() -> None:
     parser.add_argument("--engines", default="cudf,local")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--warm-runs", type=int, default=2)
+    parser.add_argument("--threads", action="store_true", help="a warm run more, whose shards are written by threads")
+    parser.add_argument("--local-once", action="store_true", help="no warm run of the local engine")
     parser.add_argument("--folder", type=Path, help="where corpora and outputs go; none: a temporary one")
+    parser.add_argument("--make", type=Path, help="only makes the corpora, as numbered folders of this one")
+    parser.add_argument("--made", type=Path, help="a folder that --make has filled")
     parser.add_argument("--build", nargs=3, metavar=("ENGINE", "CORPUS", "OUT"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.build:
         engine, corpus, out = options.build
         build(engine, Path(corpus), Path(out), options)
         return
+    numbers = [int(number) for number in options.documents.split(",")]
+    for number in numbers if options.make else ():
+        make_corpus(number, options.make / str(number), options.workers)
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="tsuzuki-bench-") as folder:
-        for number in map(int, options.documents.split(",")):
-            compare(number, Path(folder, str(number)), options)
+        for number in () if options.make else numbers:
+            compare(number, (options.made or Path(folder)) / str(number), options)
 
 
 def compare(num_documents: int, corpus: Path, options: Any) -> None:
     started = time.perf_counter()
-    make_corpus(num_documents, corpus, options.workers)
+    if not options.made:
+        make_corpus(num_documents, corpus, options.workers)
     num_bytes = sum(path.stat().st_size for path in (corpus / "documents").iterdir())
     made = round(time.perf_counter() - started, 1)
     tell("corpus", documents=num_documents, megabytes_of_parquet=num_bytes // 10**6, seconds=made)
     seen: dict[str, str] = {}
     for engine in options.engines.split(","):
         with tempfile.TemporaryDirectory(dir=corpus) as out:
-            words = [sys.executable, __file__, "--workers", options.workers, "--warm-runs", options.warm_runs]
+            warm_runs = 0 if engine == "local" and options.local_once else options.warm_runs
+            words = [sys.executable, __file__, "--workers", options.workers, "--warm-runs", warm_runs]
+            words += ["--threads"] if options.threads and engine != "local" else []
             measured = measure([*words, "--build", engine, corpus, out])
         *figures, files = measured.stdout.splitlines()
         for run in map(json.loads, figures):
@@ -74,17 +87,23 @@ def compare(num_documents: int, corpus: Path, options: Any) -> None:
             tell("dedup", engine=engine, documents=num_documents, host_peak_gigabytes=peak, **run)
         seen[engine] = files
     tell("dedup files", documents=num_documents, engines=list(seen), same_bytes=len(set(seen.values())) == 1)
-    shutil.rmtree(corpus)
+    if not options.made:
+        shutil.rmtree(corpus)
 
 
 def build(engine: str, corpus: Path, out: Path, options: Any) -> None:
     """The measured process: the stage body, cold and warm; a line of figures each, then the hashes of all files."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     files = ""
-    for run in ("cold", *["warm"] * options.warm_runs):
+    if engine == "cudf":
+        os.environ["CUDA_VISIBLE_DEVICES"] = "0"
+    for run in ("cold", *["warm"] * options.warm_runs, *["warm, threads"] * options.threads):
         shutil.rmtree(out)
+        if run == "warm, threads":
+            parallel = importlib.import_module("tasks.parallel")
+            parallel.THREADED_BYTES = 1 << 62
         started = time.perf_counter()
-        figures, files = once(engine, corpus, out, options.workers, timed=run == "warm")
+        figures, files = once(engine, corpus, out, options.workers, timed=run != "cold")
         print(json.dumps({"run": run, "seconds": round(time.perf_counter() - started, 3), **figures}), flush=True)
     print(files)
 
@@ -97,7 +116,7 @@ def once(engine: str, corpus: Path, out: Path, workers: int, *, timed: bool) -> 
     from tasks.runtime import Runtime
     from tasks.workspace import Workspace
 
-    runtime = Runtime(store=out, workers=workers, engine=engine, memory_bytes=MEMORY_BYTES)
+    runtime = Runtime(store=out, workers=workers, engine=engine.removesuffix("-all"), memory_bytes=MEMORY_BYTES)
     watch = Stopwatch(engine)
     restore = watch.put_on(steps_of(runtime)) if timed or engine == "local" else (lambda: None)
     try:
@@ -116,10 +135,20 @@ def once(engine: str, corpus: Path, out: Path, workers: int, *, timed: bool) -> 
         "phases": {name: round(seconds, 3) for name, seconds in watch.seconds.items()},
     }
     if engine == "cudf":
-        from tasks.curation.engines.cuda_device import cuda_device
+        figures["gpu_peak_gigabytes"] = gpu_peak_gigabytes()
+    if engine == "cudf-all":
+        from tasks.curation.engines.device_cluster import gpu_cluster
 
-        figures["gpu_peak_gigabytes"] = round(cuda_device().memory.allocation_counts.peak_bytes / 1e9, 2)
+        cluster = gpu_cluster(None)
+        peaks = [cluster.submit(worker, gpu_peak_gigabytes) for worker in range(len(cluster))]
+        figures["gpu_peak_gigabytes"] = cluster.results(peaks)
     return figures, " ".join(f"{entry.name}={entry.sha256}" for entry in workspace.files())
+
+
+def gpu_peak_gigabytes() -> float:
+    from tasks.curation.engines.cuda_device import cuda_device
+
+    return round(cuda_device().memory.allocation_counts.peak_bytes / 1e9, 2)
 
 
 class Stopwatch:
@@ -138,7 +167,7 @@ class Stopwatch:
     def put_on(self, steps: Any) -> Callable[[], None]:
         """Times the phases of the stage; what is given back ends it."""
         from tasks.curation import deduplication
-        from tasks.curation.engines import cuda_device, device_pairs, device_search, device_texts
+        from tasks.curation.engines import cuda_device, device_pairs, device_search, device_texts, parted_search
         from tasks.curation.identifiers import IdIndex
 
         timed = {name: self._timed(name, step) for name, step in steps._asdict().items()}
@@ -151,6 +180,7 @@ class Stopwatch:
             *self._functions(device_search, "candidates"),
             *self._functions(device_search.DeviceSearch, "twins"),
             *self._functions(device_pairs.Judge, "_gram_sets", "_near"),
+            *self._functions(parted_search.PartedSearch, "twins", "find_candidates", "lend", "decide"),
             *self._functions(IdIndex, "__init__", "check_unique"),
         ]
         before = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]

@@ -26,7 +26,7 @@ def cuda_device() -> CudaDevice:
 
     Raises MissingPackage without the extra `gpu`, ConfigError without a GPU.
     """
-    _check_gpu()
+    num_gpus()
     try:
         return CudaDevice()
     except ImportError as error:
@@ -37,17 +37,18 @@ def cuda_device() -> CudaDevice:
 def cuda_kernels() -> CudaKernels:
     """The first GPU that this process sees, to run kernels alone: memory is taken as it is needed, so that many
     processes can share the GPU. Raises as `cuda_device`."""
-    _check_gpu()
+    num_gpus()
     return CudaKernels()
 
 
-def _check_gpu() -> None:
+def num_gpus() -> int:
+    """GPUs that this process sees. Raises as `cuda_device`."""
     try:
         import cupy
     except ImportError:
         raise MissingPackage.of("engine cudf", "cupy", "gpu") from None
     try:
-        cupy.cuda.runtime.getDeviceCount()
+        return cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise ConfigError(
             f"`engine`: found cudf and no GPU ({error}), expected an NVIDIA GPU with a driver for CUDA 13",

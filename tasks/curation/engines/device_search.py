@@ -22,8 +22,8 @@ class DeviceSearch:
     """All documents as a device knows them: their comparison forms, digests and band keys."""
 
     def __init__(self, device: Device) -> None:
+        self.texts = FoldedTexts(device)
         self._device = device
-        self._texts = FoldedTexts(device)
         self._digests: list[Any] = []
         self._keys: list[Any] = []
         self._lengths = np.zeros(0, np.int64)
@@ -33,24 +33,24 @@ class DeviceSearch:
     ) -> tuple[Folded, np.ndarray] | None:
         """Takes in the next texts. data, bounds: as in TextBatch; what the host asks for (`wanted`): their comparison
         forms, and (documents, bands) uint64 band keys."""
-        portion = self._texts.fold(data, bounds)
+        portion = self.texts.fold(data, bounds)
         self._digests.append(digests_of(self._device, portion))
         if fuzzy:
             self._keys.append(band_keys_of(self._device, portion, fuzzy))
-        self._texts.add(portion)
+        self.texts.add(portion)
         if not wanted:
             return None
         keys = self._device.to_host(self._keys[-1]) if fuzzy else np.zeros((0, len(bounds) - 1), np.uint64)
-        return self._texts.to_host(portion), np.ascontiguousarray(keys.T)
+        return self.texts.to_host(portion), np.ascontiguousarray(keys.T)
 
     def lengths(self) -> np.ndarray:
         """(documents,) int64 characters of each; to be called when all have come."""
-        self._lengths = self._texts.lengths()
+        self._lengths = self.texts.lengths()
         return self._lengths
 
     def folded(self, documents: np.ndarray) -> Folded:
         """The comparison forms of some documents, in that order, on the host."""
-        return Folded(*map(self._device.to_host, self._texts.take(documents, self._lengths)))
+        return Folded(*map(self._device.to_host, self.texts.take(documents, self._lengths)))
 
     def twins(self, rank: np.ndarray, active: np.ndarray) -> np.ndarray:
         """For each active document the first-ranking one with the same digest; the others are their own."""
@@ -62,6 +62,10 @@ class DeviceSearch:
         xp = self._device.xp
         return xp.concatenate([xp.zeros((0, 2), dtype=np.uint64), *self._digests])
 
+    def drop_prints(self) -> None:
+        """Frees the memory of digests and keys."""
+        self._digests, self._keys = [], []
+
     def compare(
         self, among: np.ndarray, lengths: np.ndarray, fuzzy: FuzzyConfig, runtime: Runtime, folder: Path
     ) -> Compared:
@@ -71,7 +75,7 @@ class DeviceSearch:
         codes = candidates(self._device, bands, self._device.xp.asarray(among), self.keys)
         self._keys = []
         with open(folder / "pairs.edges", "wb") as file:
-            for edges in Judge(self._device, self._texts, self._lengths).decided(codes, fuzzy):
+            for edges in Judge(self._device, self.texts, self._lengths).decided(codes, fuzzy):
                 file.write(edges.data)
         return Compared((folder / "pairs.edges",), len(codes), bands)
 

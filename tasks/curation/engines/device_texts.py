@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,6 +96,14 @@ class FoldedTexts:
             portion = portion._replace(codes=self._device.to_host(portion.codes))
         self._portions.append(portion)
         self._firsts.append(self._firsts[-1] + len(portion.starts))
+
+    def followed_by(self, others: Sequence[Folded]) -> FoldedTexts:
+        """These documents and others behind them."""
+        xp, both = self._device.xp, copy(self)
+        both._portions, both._firsts = list(self._portions), list(self._firsts)
+        for codes, bounds in others:
+            both.add(Portion(*map(xp.asarray, (codes, bounds[:-1], np.diff(bounds)))))
+        return both
 
     def lengths(self) -> np.ndarray:
         """(documents,) int64 characters of each."""
