@@ -150,11 +150,11 @@ def seal_corpus(folders: Callable[[], Path]) -> Callable[[Documents], Artifact]:
 
 @pytest.fixture(scope="session")
 def run(folders: Callable[[], Path]) -> Callable[..., Any]:
-    """`run(stage, config, workers=1, **inputs)`: the sealed output, built in a store of its own."""
+    """`run(stage, config, workers=1, engine="local", **inputs)`: the sealed output, built in a store of its own."""
 
-    def built(stage: Stage, config: BaseModel, workers: int = 1, **inputs: Artifact) -> Artifact:
-        store = Store(folders())
-        path, _ = store.build(Request.of(stage, config, inputs), Runtime(store=store.root, workers=workers))
+    def built(stage: Stage, config: BaseModel, workers: int = 1, engine: str = "local", **inputs: Artifact) -> Artifact:
+        runtime = Runtime.model_validate({"store": folders(), "workers": workers, "engine": engine})
+        path, _ = Store(runtime.store).build(Request.of(stage, config, inputs), runtime)
         return stage.output.open(path)
 
     return built

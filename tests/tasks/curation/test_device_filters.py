@@ -12,15 +12,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_contracts.artifacts import Corpus, RawCorpus
 from data_contracts.errors import MissingPackage
-from flows.runs import Run
-from tasks.acquire.config import LocalSource, SampleSource
+from tasks.acquire import sample
+from tasks.acquire.config import LocalSource
 from tasks.curation.config import FilterConfig
 from tasks.curation.engines import device_filtering, device_scores
 from tasks.curation.engines.device_language import DeviceRowSums
@@ -52,7 +51,6 @@ from tasks.curation.filters.base import Step
 from tasks.curation.language_lines import Lines
 from tasks.curation.language_probabilities import Classifier, RowSums, language_probabilities, sum_rows
 from tasks.curation.presets import PRESETS
-from tasks.runtime import Runtime
 from tasks.stages import ACQUIRE, FILTER
 
 ROOT = Path(__file__).parents[3]
@@ -86,10 +84,10 @@ def scores(device) -> DeviceScores:
 
 
 @pytest.fixture
-def filtered(scores, folders, monkeypatch: pytest.MonkeyPatch) -> Filtered:
+def filtered(scores, run, monkeypatch: pytest.MonkeyPatch) -> Filtered:
     """`filtered(engine, config, raw)`: the sealed output on that engine, in a store of its own."""
     monkeypatch.setattr(device_filtering, "scores_by_device", lambda: scores)
-    return lambda engine, config, raw: Run(Runtime(store=folders(), engine=engine))(FILTER, config, raw=raw)
+    return lambda engine, config, raw: run(FILTER, config, engine=engine, raw=raw)
 
 
 def check_scores(scores: DeviceScores, texts: list[str]) -> None:
@@ -184,17 +182,22 @@ def test_all_scores_of_a_device_are_tested() -> None:
 
 
 @pytest.fixture(scope="module")
-def mixed(seal_raw, folders, hard_texts) -> RawCorpus:
+def mixed(seal_raw, hard_texts) -> RawCorpus:
     """The sample, with mail addresses and a line that all share, and hard texts."""
-    sample = Run(Runtime(store=folders()))(ACQUIRE, SampleSource(num_documents=400))
-    rows = {s.stem: pq.read_table(s, columns=["id", "text"]).to_pylist() for s in sample.shards()}
-    shared = {shard: [(row["id"], f"{row['text']}\n{SET_PHRASE}") for row in of] for shard, of in rows.items()}
+    sampled = [(one.id, f"{one.text}\n{SET_PHRASE}") for one in sample.generate(400, seed=7).documents()]
     mails = [
         (f"mail-{n}", f"{text}\n連絡先は taro{n}@example.org です。") for n, text in enumerate(hard_texts.values())
     ]
     hard = list(hard_texts.items())
     return seal_raw(
-        shared | {"train-00900": mails, "train-00901": [], "train-00902": hard, "train-00903": [("x", "桜")]}
+        {
+            "train-00000": sampled[:300],
+            "train-00001": sampled[300:],
+            "train-00900": mails,
+            "train-00901": [],
+            "train-00902": hard,
+            "train-00903": [("x", "桜")],
+        }
     )
 
 
@@ -217,12 +220,12 @@ def test_a_corpus_without_documents_passes(filtered, seal_raw) -> None:
 
 @pytest.mark.corpus
 @pytest.mark.skipif(not CORPUS.is_dir(), reason=f"no corpus at {CORPUS}")
-def test_the_real_corpus_makes_the_bytes_of_the_local_engine(filtered, folders) -> None:
-    raw = Run(Runtime(store=folders(), workers=2))(ACQUIRE, LocalSource(path=CORPUS))
+def test_the_real_corpus_makes_the_bytes_of_the_local_engine(filtered, run) -> None:
+    raw = run(ACQUIRE, LocalSource(path=CORPUS), workers=2)
     assert check_bytes(filtered, FilterConfig(preset="web"), raw)["num_documents_in"] > 3_700
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
-def test_without_its_packages_the_engine_names_the_command(folders, mixed) -> None:
+def test_without_its_packages_the_engine_names_the_command(run, mixed) -> None:
     with pytest.raises(MissingPackage, match=r"tsuzuki\[gpu\]"):
-        Run(Runtime(store=folders(), engine="cudf"))(FILTER, FilterConfig(), raw=mixed)
+        run(FILTER, FilterConfig(), engine="cudf", raw=mixed)
