@@ -55,15 +55,11 @@ def _check_device(config: OptimizationConfig) -> None:
 
 def _nemo_job(training: TrainingJob, emit: Emit) -> NemoJob:
     """The job with all that must be known before the first step; what takes long is kept in the scratch."""
-    from tasks.training.nemo_data import packed_batches, pair_batches
+    from tasks.training.nemo_data import batches_of
 
+    num_steps = _num_steps(training)
+    reference = _reference(training, batches_of(training, num_steps).micro_batches(1))
     config = training.config
-    data, _ = packed_batches(training) if training.task == "pretrain" else pair_batches(training)
-    reference = _reference(training, data.micro_batches(1))
-    num_steps = config.max_steps
-    if num_steps is None:
-        assert config.epochs is not None
-        num_steps = steps_of_epochs(config.epochs, data.samples_per_epoch, config.global_batch_size)
     return NemoJob(
         training=training,
         checkpoint=training.nemo_checkpoint or _imported(training, emit),
@@ -72,6 +68,21 @@ def _nemo_job(training: TrainingJob, emit: Emit) -> NemoJob:
         vocabulary_size=int(reference["vocabulary_size"]),
         expect_pretrained=isinstance(config, PretrainConfig) and config.expect_pretrained,
     )
+
+
+def _num_steps(training: TrainingJob) -> int:
+    config = training.config
+    if config.max_steps is not None:
+        return config.max_steps
+    assert config.epochs is not None
+    return steps_of_epochs(config.epochs, _samples_per_epoch(training), config.global_batch_size)
+
+
+def _samples_per_epoch(training: TrainingJob) -> int:
+    from tasks.training.nemo_data import packed_batches, pair_batches
+
+    data, _ = packed_batches(training) if training.task == "pretrain" else pair_batches(training)
+    return data.samples_per_epoch
 
 
 def _imported(training: TrainingJob, emit: Emit) -> Path:
@@ -238,7 +249,6 @@ def _compared(job: NemoJob, model: Any) -> dict[str, Any]:
 
 def _result(job: NemoJob, counts: dict[str, int], facts: dict[str, Any]) -> TrainingResult:
     """Writes training.json, which holds no time and no path, and returns what goes into the manifest."""
-    from tasks.training.nemo_data import batches_of
     from tasks.training.nemo_recipes import recipe_name
 
     training, config, state = job.training, job.training.config, read_state(_last_checkpoint(job))
@@ -252,7 +262,7 @@ def _result(job: NemoJob, counts: dict[str, int], facts: dict[str, Any]) -> Trai
         "expect_pretrained": job.expect_pretrained,
         "vocabulary_size": job.vocabulary_size,
         **facts,
-        "epochs": num_samples / batches_of(training).samples_per_epoch,
+        "epochs": num_samples / _samples_per_epoch(training),
         "first_loss": state.losses[0],
         "last_loss": state.losses[-1],
         "validation_losses": [list(pair) for pair in state.validations],

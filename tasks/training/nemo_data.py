@@ -50,8 +50,17 @@ def pair_batches(job: TrainingJob) -> tuple[PairBatches, tuple[PairCounts, PairC
     return PairBatches(train, validation, *sizes), (train_counts, validation_counts)
 
 
-def batches_of(job: TrainingJob) -> TrainingData:
-    return packed_batches(job)[0] if job.task == "pretrain" else pair_batches(job)[0]
+def batches_of(job: TrainingJob, num_steps: int) -> TrainingData:
+    """What the job is trained on, in the order that its config asks for."""
+    if job.task == "lora":
+        return pair_batches(job)[0]
+    batches, dataset = packed_batches(job)
+    assert job.config.nemo is not None
+    if job.config.nemo.data_order == "tsuzuki":
+        return batches
+    from tasks.training.nemo_megatron_data import MegatronBatches
+
+    return MegatronBatches(job, dataset, num_steps)
 
 
 class JobDataModule(pl.LightningDataModule, io.IOMixin):
@@ -69,13 +78,17 @@ class JobDataModule(pl.LightningDataModule, io.IOMixin):
         self.seq_length = config.sequence_length
         self.micro_batch_size, self.global_batch_size = config.micro_batch_size, config.global_batch_size
         self._checkpoint = nemo_job.checkpoint
-        self.batches = batches_of(self.job)
         self.data_sampler = JobDataSampler(config, self)
 
     @cached_property
     def tokenizer(self) -> Any:
         """That of the model. NeMo cannot load it while it builds a recipe, so that it waits until it is asked for."""
         return io.load_context(self._checkpoint / "context", subpath="model.tokenizer")
+
+    @cached_property
+    def batches(self) -> TrainingData:
+        """Made when first asked for, within the process group: Megatron's index mapping must find one."""
+        return batches_of(self.job, self.num_steps)
 
     def train_dataloader(self) -> Any:
         return WrappedDataLoader(mode="train", dataset=_Placeholder())

@@ -123,7 +123,7 @@ def test_cuda_asked_for_but_absent_is_an_error(pretrain_config, workspace, base,
 
 
 def test_an_unknown_backend_is_refused_with_the_choices(pretrain_config, workspace, base, tokens):
-    with pytest.raises(ConfigError, match="expected one of transformers"):
+    with pytest.raises(ConfigError, match="expected one of nemo, transformers"):
         pretrain(pretrain_config(backend="megatron"), workspace, base, tokens)
 
 
