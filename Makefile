@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 STORE ?= tsuzuki-store
 
-.PHONY: demo test bench curator check format schemas clean
+.PHONY: demo test bench curator nemo-env check format schemas clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
@@ -49,6 +49,18 @@ bench: $(VENV)/.ready .venv-bench/.ready  ## our speed against the peers', side 
 curator: .venv-bench/.ready  ## NeMo Curator in an environment of its own, for the engine of that name
 	@echo "export TSUZUKI_CURATOR_PYTHON=$(CURDIR)/$(PEER)"
 
+NEMO := .venv-nemo/bin/python
+
+.venv-nemo/.ready: infra/nemo/requirements.txt infra/nemo/constraints.txt
+	$(PYTHON) -m venv .venv-nemo
+	$(NEMO) -m pip install -q torch==2.13.0 -c infra/nemo/constraints.txt
+	$(NEMO) -m pip install -q -r infra/nemo/requirements.txt -c infra/nemo/constraints.txt
+	$(NEMO) -m pip install -q --no-deps megatron-core nemo_toolkit nemo_run -c infra/nemo/constraints.txt
+	@touch $@
+
+nemo-env: .venv-nemo/.ready  ## NeMo in an environment of its own, for the backend of that name
+	@echo "export TSUZUKI_NEMO_PYTHON=$(CURDIR)/$(NEMO)"
+
 check: $(VENV)/.ready  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -63,4 +75,4 @@ schemas: $(VENV)/.ready  ## write data_contracts/schemas/*.json anew
 	$(BIN)/python -m data_contracts.schemas
 
 clean:
-	rm -rf $(VENV) .venv-bench build *.egg-info
+	rm -rf $(VENV) .venv-bench .venv-nemo build *.egg-info

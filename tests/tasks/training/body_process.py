@@ -18,4 +18,5 @@ if __name__ == "__main__":
     module, _, function = spec["function"].partition(":")
     inputs = {name: type_named(kind).open(path) for name, (kind, path) in spec["inputs"].items()}
     config = getattr(configs, spec["config_type"]).model_validate(spec["config"])
-    getattr(import_module(module), function)(config, Workspace(folder, Runtime(store=folder.parent)), **inputs)
+    runtime = Runtime.model_validate({"store": folder.parent, **spec["runtime"]})
+    getattr(import_module(module), function)(config, Workspace(folder, runtime), **inputs)

@@ -277,11 +277,17 @@ class BodyProcess:
 
 @pytest.fixture
 def start_body(tmp_path: Path) -> Any:
-    """`start_body(function, config, workspace_folder, **inputs)` -> BodyProcess; those left over are ended."""
+    """`start_body(function, config, workspace_folder, **inputs)` -> BodyProcess; those left over are ended.
+
+    runtime: settings besides the store.
+    """
     started: list[BodyProcess] = []
 
-    def start(function: str, config: Any, folder: Path, **inputs: Artifact) -> BodyProcess:
+    def start(
+        function: str, config: Any, folder: Path, *, runtime: dict[str, str] | None = None, **inputs: Artifact
+    ) -> BodyProcess:
         spec = {
+            "runtime": runtime or {},
             "function": function,
             "config": config.model_dump(mode="json"),
             "config_type": type(config).__name__,
