@@ -116,6 +116,15 @@ def workshop_qwen25_05b() -> dict[str, Any]:
     }
 
 
+def workshop_nemo_qwen25_05b() -> dict[str, Any]:
+    """The workshop on NeMo 2.0: its recipe qwen25_500m for pretraining and LoRA, through NeMo-Run."""
+    return workshop_qwen25_05b() | {
+        "pretrain": PretrainConfig(backend="nemo"),
+        "lora": LoraConfig(backend="nemo", base_name="Qwen/Qwen2.5-0.5B"),
+        "wandb": WandbConfig(tags=("nemo2.0", *WANDB_TAGS)),
+    }
+
+
 def ja_wiki_qwen25_05b() -> dict[str, Any]:
     """All of ja_wiki with its own validation shard, one epoch counted in the token files, Qwen2.5-0.5B."""
     workshop = workshop_qwen25_05b()
@@ -130,6 +139,7 @@ def ja_wiki_qwen25_05b() -> dict[str, Any]:
 RECIPES: dict[str, Callable[[], dict[str, Any]]] = {
     "demo": demo,
     "workshop-qwen25-0.5b": workshop_qwen25_05b,
+    "workshop-nemo-qwen25-0.5b": workshop_nemo_qwen25_05b,
     "ja-wiki-qwen25-0.5b": ja_wiki_qwen25_05b,
 }
 

@@ -103,7 +103,7 @@ def _reference(training: TrainingJob, batches: list[Batch]) -> dict[str, float]:
     """Loss of plain transformers, fp32, on the batches of the first step, and the size of its vocabulary."""
     path = folder_of(training) / "reference.json"
     if not path.exists():
-        model = _plain_model(training.model).to(training.config.device)
+        model = _plain_model(training.model, folder_of(training) / "view").to(training.config.device)
         total = sum(_loss_sum(model, batch.to(training.config.device)) for batch in batches)
         figures = {
             "loss": total / sum(batch.num_targets for batch in batches),
@@ -117,11 +117,15 @@ def _reference(training: TrainingJob, batches: list[Batch]) -> dict[str, float]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _plain_model(folder: Path) -> Any:
+def _plain_model(folder: Path, view: Path) -> Any:
+    """The model of a folder in fp32. view: where its config is put into the words of this transformers."""
     from transformers import AutoModelForCausalLM
 
+    from tasks.models.nemo_folder import make_view
+
+    make_view(folder, view)
     model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
+        view, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
     )
     return model.eval()
 
@@ -178,7 +182,7 @@ def _finish_model(job: NemoJob) -> tuple[dict[str, int], dict[str, Any]]:
             hint="this is an error in tsuzuki; please report it with the job's config",
         )
     export_checkpoint(_last_checkpoint(job), training.model, training.output)
-    model = _plain_model(training.output)
+    model = _plain_model(training.output, job.folder / "output-view")
     files = {"train": TokenFile(training.train), "validation": TokenFile(training.validation)}
     facts = {
         "largest_token_id": {name: int(file.tokens.max()) for name, file in files.items()},
@@ -204,7 +208,8 @@ def _finish_adapter(job: NemoJob) -> tuple[dict[str, int], dict[str, Any]]:
     assert isinstance(config, LoraConfig)
     _, (train, validation) = pair_batches(training)
     trained = export_adapter(_last_checkpoint(job), training.model, config, training.output)
-    model: Any = PeftModel.from_pretrained(_plain_model(training.model), training.output, autocast_adapter_dtype=False)
+    base = _plain_model(training.model, job.folder / "view")
+    model: Any = PeftModel.from_pretrained(base, training.output, autocast_adapter_dtype=False)
     counts = {
         "pairs_train": train.pairs,
         "pairs_validation": validation.pairs,

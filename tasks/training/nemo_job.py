@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +99,3 @@ class EventLog:
 
     def __call__(self, event: str, **fields: Any) -> None:
         os.write(self._descriptor, (json.dumps({"event": event, **fields}, ensure_ascii=False) + "\n").encode())
-
-
-def whole_lines(path: Path, start: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each whole event from byte `start` on, with the place behind it."""
-    with open(path, "rb") as file:
-        file.seek(start)
-        while (line := file.readline()).endswith(b"\n"):
-            yield file.tell(), json.loads(line)
