@@ -17,7 +17,11 @@ from data_contracts.errors import TsuzukiError
 STORE_HELP = "Folder of the artifacts. [default: TSUZUKI_STORE, or ./tsuzuki-store]"
 
 
-ELSEWHERE = {"checkpoints": "flows.checkpoint_commands", "generate": "flows.generate_command"}
+ELSEWHERE = {
+    "checkpoints": "flows.checkpoint_commands",
+    "executor": "flows.executor_command",
+    "generate": "flows.generate_command",
+}
 """Commands by name that stand, under that name, in a module of their own."""
 
 

@@ -13,6 +13,7 @@ from flows.runs import Stopped
 from infra.settings import load_settings
 from tasks.runtime import Runtime
 from tasks.stages import STAGES
+from tasks.training.executors import executor_of
 
 Story = Callable[[PipelineConfig, Any], Any]
 
@@ -22,6 +23,7 @@ def runtime_of(config: PipelineConfig, store: Path | None = None) -> Runtime:
     values = load_settings().model_dump()
     if store is not None:
         values["store"] = store
+    values["executor"] = executor_of(values["executor"])
     return Runtime(**{**values, "store": Path(values["store"]).absolute()}, wandb=config.wandb)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from data_contracts.errors import UsageError
 
@@ -23,6 +23,21 @@ PREFECT_DEFAULTS = {
 def available_cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def read_block(value: Any) -> Any:
+    """The mapping that a variable holds as JSON, or that the YAML or JSON file holds which it names."""
+    if not isinstance(value, str):
+        return value
+    import yaml
+
+    try:
+        found = yaml.safe_load(value if value.lstrip().startswith("{") else Path(value).expanduser().read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{error}; expected JSON, or the path of a YAML or JSON file") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"found a {type(found).__name__} there, expected a mapping with `kind`")
+    return found
 
 
 class Settings(BaseSettings):
@@ -41,6 +56,10 @@ class Settings(BaseSettings):
     memory_bytes: int = Field(default=4 << 30, ge=1 << 28, description="Memory that dedup and split may take.")
     worker_python: Path = Field(default=Path(sys.executable), description="Interpreter of training workers.")
     nemo_python: Path | None = Field(default=None, description="Interpreter with NeMo, for the backend of that name.")
+    executor: Annotated[dict[str, Any], NoDecode, BeforeValidator(read_block)] = Field(
+        default={"kind": "inline"},
+        description="How NeMo's processes are started: JSON, or a file as in infra/executors.",
+    )
     cancel_grace_seconds: float = Field(default=30.0, ge=0, description="Between SIGTERM and SIGKILL for a worker.")
     spark_submit: Path | None = Field(default=None, description="The program spark-submit, for the real Uzushio.")
     uzushio_jar: Path | None = Field(default=None, description="The jar of Uzushio.")
@@ -57,7 +76,8 @@ def load_settings() -> Settings:
         first = error.errors()[0]
         name = "_".join(map(str, first["loc"])).upper()
         raise UsageError(
-            f"`TSUZUKI_{name}`: found {first['input']!r}: {first['msg']}", hint="set or unset that variable"
+            f"`TSUZUKI_{name}`: found {first['input']!r}: {first['msg'].removeprefix('Value error, ')}",
+            hint="set or unset that variable",
         ) from None
 
 

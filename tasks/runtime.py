@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from tasks.training.executors import ExecutorSettings, Inline
+
 Progress = Callable[..., None]
 """`progress(done, total=None, unit="documents", **figures)`: cheap, may be called often, from one thread."""
 
@@ -49,6 +51,9 @@ class Runtime(BaseModel):
     )
     worker_python: Path = Field(default=Path(sys.executable), description="Interpreter of training workers.")
     nemo_python: Path | None = Field(default=None, description="Interpreter with NeMo, for the backend of that name.")
+    executor: ExecutorSettings = Field(
+        default=Inline(), description="How the processes of a NeMo training are started."
+    )
     cancel_grace_seconds: float = Field(default=30.0, description="Time between SIGTERM and SIGKILL for a worker.")
     spark_submit: Path | None = Field(default=None, description="The program spark-submit, for the real Uzushio.")
     uzushio_jar: Path | None = Field(default=None, description="The jar of Uzushio.")
