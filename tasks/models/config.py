@@ -97,6 +97,19 @@ class ModelConfig(BaseModel):
         return self.source != "tiny" if self.expect_pretrained is None else self.expect_pretrained
 
 
+class NemoImportConfig(BaseModel):
+    """How the base model becomes a NeMo checkpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    free_disk_ratio: float = Field(
+        default=3.0,
+        ge=1.0,
+        description="Refuse a disk with less free than this many times the model's weights.",
+        json_schema_extra=NOT_IDENTITY,
+    )
+
+
 class ExportConfig(BaseModel):
     """How the adapter is merged into the continued model, and what proves it."""
 
