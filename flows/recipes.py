@@ -116,7 +116,7 @@ def workshop_qwen25_05b() -> dict[str, Any]:
     }
 
 
-def workshop_nemo_qwen25_05b() -> dict[str, Any]:
+def workshop_qwen25_05b_nemo() -> dict[str, Any]:
     """The workshop on NeMo 2.0: its recipe qwen25_500m for pretraining and LoRA, through NeMo-Run."""
     return workshop_qwen25_05b() | {
         "pretrain": PretrainConfig(backend="nemo"),
@@ -139,7 +139,7 @@ def ja_wiki_qwen25_05b() -> dict[str, Any]:
 RECIPES: dict[str, Callable[[], dict[str, Any]]] = {
     "demo": demo,
     "workshop-qwen25-0.5b": workshop_qwen25_05b,
-    "workshop-nemo-qwen25-0.5b": workshop_nemo_qwen25_05b,
+    "workshop-qwen25-0.5b-nemo": workshop_qwen25_05b_nemo,
     "ja-wiki-qwen25-0.5b": ja_wiki_qwen25_05b,
 }
 

@@ -80,7 +80,7 @@ def test_a_plan_of_an_empty_store_says_new_and_builds_nothing(tsuzuki, tmp_path)
     assert not (tmp_path / "s").exists()
 
 
-@pytest.mark.parametrize("recipe", ["workshop-qwen25-0.5b", "ja-wiki-qwen25-0.5b"])
+@pytest.mark.parametrize("recipe", ["workshop-qwen25-0.5b", "workshop-qwen25-0.5b-nemo", "ja-wiki-qwen25-0.5b"])
 def test_recipes_that_need_the_network_and_a_gpu_are_planned_without_either(tsuzuki, tmp_path, recipe):
     lines = [json.loads(x) for x in tsuzuki("plan", recipe, "--json", "--store", tmp_path).stdout.splitlines()]
     assert len(lines) == 12
