@@ -18,6 +18,7 @@ from tasks.job import Event, run_worker
 from tasks.models.folders import read_json
 from tasks.runtime import Runtime, WandbConfig
 from tasks.store import Store
+from tasks.training import nemo_checkpoints
 from tasks.training.tracking import tracking
 from tasks.workspace import Workspace
 
@@ -62,8 +63,10 @@ def find_source(model: Path, base: Path | None = None) -> Source:
         )
     if found.damage:
         raise DamagedArtifact(f"`{model}`: {found.damage}", hint="take another one; see `tsuzuki checkpoints list`")
+    if base and found.kind != checkpoints.ADAPTER:
+        raise UsageError(f"`--base`: given for a {found.kind}, expected an adapter", hint="leave it out")
     if found.kind in (checkpoints.NEMO, checkpoints.NEMO_ADAPTER):
-        return Source("nemo", model)
+        return Source("nemo", _with_its_base(found))
     if found.kind == checkpoints.ADAPTER:
         return Source("hf", _base_of(found, base), model)
     return Source("hf", model / "model" if found.kind == checkpoints.DELIVERY else model)
@@ -130,7 +133,7 @@ def _nemo_python(runtime: Runtime) -> Path:
             "`TSUZUKI_NEMO_PYTHON`: is not set, expected an interpreter with NeMo for a NeMo checkpoint",
             hint="`make nemo-env` makes one; or export the checkpoint to a Hugging Face folder first",
         )
-    return runtime.nemo_python
+    return runtime.nemo_python.absolute()
 
 
 def _teller(on_event: Callable[[Event], None], track: Callable[[int, dict[str, Any]], None]) -> Callable[[Event], None]:
@@ -157,6 +160,22 @@ def _keep_offline_runs(workspace: Path, folder: Path) -> None:
     for run in workspace.glob("logs/wandb/offline-run-*"):
         (folder / "wandb").mkdir(parents=True, exist_ok=True)
         shutil.move(run, folder / "wandb")
+
+
+def _with_its_base(found: Checkpoint) -> Path:
+    """Folder of a NeMo checkpoint. Raises DamagedArtifact for an adapter's one whose base is not where it says."""
+    if found.kind == checkpoints.NEMO_ADAPTER:
+        try:
+            base = nemo_checkpoints.adapter_base(found.path)
+            damage = f"`{base}`: {lack}" if (lack := nemo_checkpoints.damage(base)) else None
+        except (OSError, ValueError) as error:
+            damage = str(error)
+        if damage:
+            raise DamagedArtifact(
+                f"`{found.path}`: its base cannot be used: {damage}",
+                hint="NeMo loads it from where weights/adapter_metadata.json says; put it there, or note another place",
+            )
+    return found.path
 
 
 def _base_of(adapter: Checkpoint, base: Path | None) -> Path:

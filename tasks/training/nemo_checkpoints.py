@@ -52,6 +52,15 @@ def is_adapter(path: Path) -> bool:
     return (path / WEIGHTS / ADAPTER).is_file()
 
 
+def adapter_base(path: Path) -> Path:
+    """The NeMo checkpoint that an adapter's one was trained on. Raises OSError or ValueError where it does not say."""
+    try:
+        base = Path(json.loads((path / WEIGHTS / ADAPTER).read_bytes())["model_ckpt_path"])
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"{ADAPTER}: {type(error).__name__}: {error}, expected `model_ckpt_path`") from error
+    return base.parent if base.name == WEIGHTS else base
+
+
 def damage(path: Path) -> str | None:
     """What a checkpoint folder lacks, or None for one that can be loaded.
 

@@ -9,14 +9,24 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import nemo_folders
 import pytest
 import torch
 from model_artifacts import sealed, write_adapter, write_model
 
 from data_contracts.artifacts import Adapter, Delivery, HfModel
-from data_contracts.errors import ConfigError, DamagedArtifact, MissingArtifact, ModelError, SourceError, UsageError
+from data_contracts.errors import (
+    ConfigError,
+    DamagedArtifact,
+    MissingArtifact,
+    MissingPackage,
+    ModelError,
+    SourceError,
+    UsageError,
+)
 from flows import generating
 from flows.generating import Options, Source, find_source, read_prompts
+from nemo_environment import nemo_python, run_nemo
 from tasks.models.loading import load_model, load_tokenizer
 from tasks.runtime import WandbConfig
 
@@ -207,3 +217,49 @@ def test_what_cannot_be_loaded_is_said_before_anything_starts(model, tmp_path):
     (torn / "model.safetensors").write_bytes((torn / "model.safetensors").read_bytes()[:-1])
     with pytest.raises(DamagedArtifact, match="its header accounts for"):
         find_source(torn)
+
+
+IMPORT = """
+import sys
+from tasks.training.nemo_compat import prepare
+def main(model, target):
+    prepare()
+    from nemo.collections import llm
+    from nemo.collections.llm.gpt.model.qwen2 import Qwen2Config500M, Qwen2Model
+    llm.import_ckpt(model=Qwen2Model(Qwen2Config500M()), source=f"hf://{model}", output_path=target)
+if __name__ == "__main__":  # saving starts processes that import this again
+    main(*sys.argv[1:])
+"""
+
+
+def test_a_nemo_checkpoint_answers_as_the_model_that_it_was_made_from(tsuzuki, model, tmp_path, monkeypatch):
+    monkeypatch.setenv("TSUZUKI_NEMO_PYTHON", str(nemo_python()))
+    (tmp_path / "import.py").write_text(IMPORT)
+    run_nemo(tmp_path / "import.py", model, tmp_path / "imported")
+    words = [word for prompt in PROMPTS for word in ("--prompt", prompt)]
+    lines = tsuzuki("generate", tmp_path / "imported", *words, "--max-new-tokens", 12, "--json").stdout.splitlines()
+    rows = [json.loads(line) for line in lines]
+    plain, tokenizer = load_model(model), load_tokenizer(model)
+    assert [row["answer"] for row in rows] == [greedy(plain, tokenizer, prompt, 12) for prompt in PROMPTS]
+    assert all(row["engine"].startswith("nemo 2.7") and 0 < row["num_tokens"] <= 12 for row in rows)
+
+
+def test_a_nemo_checkpoint_needs_an_interpreter_with_nemo_and_an_adapter_its_base(answers, tmp_path, monkeypatch):
+    monkeypatch.delenv("TSUZUKI_NEMO_PYTHON", raising=False)
+    source = find_source(nemo_folders.write(tmp_path / "base", 5))
+    assert source == Source("nemo", tmp_path / "base")
+    with pytest.raises(MissingPackage, match="TSUZUKI_NEMO_PYTHON"):
+        answers(source, PROMPTS)
+    adapter = nemo_folders.write(tmp_path / "adapter", 5)
+    (adapter / "weights/adapter_metadata.json").write_text(
+        json.dumps({"model_ckpt_path": str(tmp_path / "base/weights")})
+    )
+    assert find_source(adapter) == Source("nemo", adapter)
+    with pytest.raises(UsageError, match="given for a nemo_adapter"):
+        find_source(adapter, base=tmp_path / "base")
+    shutil.rmtree(tmp_path / "base")
+    with pytest.raises(DamagedArtifact, match="its base cannot be used"):
+        find_source(adapter)
+    (adapter / "weights/adapter_metadata.json").write_text("{}")
+    with pytest.raises(DamagedArtifact, match="model_ckpt_path"):
+        find_source(adapter)

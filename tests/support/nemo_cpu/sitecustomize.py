@@ -68,6 +68,13 @@ class Stream:
     wait_stream = wait_event = wait = synchronize = record_event = record
 
 
+class Generator(torch.Generator):
+    """A generator on the CPU, for whatever device it is asked."""
+
+    def __new__(cls, device: Any = None) -> Generator:
+        return super().__new__(cls)
+
+
 def _answering(value: Any) -> Callable[..., Any]:
     """A new function that gives that value: dynamo refuses one function under two names of torch."""
     return lambda *args, **kwargs: value
@@ -106,6 +113,7 @@ def emulate() -> None:
         module.get_rng_state = lambda device=None: torch.get_rng_state()
         module.set_rng_state = lambda state, device=None: torch.set_rng_state(state)
     torch.nn.Module.cuda = lambda self, device=None: self
+    torch.Generator = Generator
     CudaIsCpu().__enter__()
 
 
