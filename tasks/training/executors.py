@@ -165,7 +165,10 @@ class Slurm(_Launched):
 
 
 class Skypilot(_Launched):
-    """Machines of a cloud or of Kubernetes through SkyPilot; the store lies in a bucket mounted at its own path."""
+    """Machines of a cloud or of Kubernetes through SkyPilot; the store lies in a bucket mounted at its own path.
+
+    `TOKENS` are not handed on to them: NeMo-Run would write them into the task.
+    """
 
     kind: Literal["skypilot"] = Field(description="A SkyPilot task, with one torchrun a node.")
     cloud: str = Field(min_length=1, description="`aws`, `gcp/us-central1`, `k8s/my-context`, as SkyPilot's `infra`.")

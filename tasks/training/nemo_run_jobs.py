@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -104,10 +105,19 @@ def _require_packages(settings: Launched) -> None:
     needed = {"sky": "skypilot"} if isinstance(settings, Skypilot) else needed
     for module, package in {"nemo_run": "nemo_run==0.11.1", **needed}.items():
         if find_spec(module) is None:
-            raise MissingPackage(
-                f"`executor {settings.kind}`: needs the package {package} beside NeMo, found none",
-                hint=f"{sys.executable} -m pip install {package}",
-            )
+            raise _missing(settings, package, "found none")
+    if isinstance(settings, Skypilot):
+        try:
+            import_module("sky.backends")
+        except ImportError as error:  # NeMo-Run would say that it is not installed
+            raise _missing(settings, "skypilot", f"and importing it failed: {error}") from error
+
+
+def _missing(settings: Launched, package: str, found: str) -> MissingPackage:
+    return MissingPackage(
+        f"`executor {settings.kind}`: needs the package {package} beside NeMo, {found}",
+        hint=f"{sys.executable} -m pip install {package}",
+    )
 
 
 def _check_paths(arguments: list[str], settings: Launched) -> None:
@@ -260,6 +270,9 @@ def _text(planned: Any, settings: Launched) -> str:
         return " ".join([*variables, shlex.join(process.args)]) + "\n"
     if isinstance(settings, Docker):
         return _docker_command(planned.request.containers[0], settings)
+    if isinstance(settings, Skypilot):
+        # What NeMo-Run would print needs a function that SkyPilot no longer has; this is what it writes at the start.
+        return import_module("sky.utils.yaml_utils").dump_yaml_str(planned.request.task.to_yaml_config())
     return f"{planned}".rstrip() + "\n"
 
 
