@@ -2,6 +2,7 @@
 # Dedup by the engine `cudf` on this machine's GPUs: its tests, then its benchmark; logs go to $OUT.
 #   sh infra/gpu/dedup.sh tests
 #   sh infra/gpu/dedup.sh bench 1000000 [WARM_RUNS [MORE_OPTIONS_OF_dedup_gpu.py...]]
+#   sh infra/gpu/dedup.sh filters 1000000
 set -eu
 cd "$(dirname "$0")/../.."
 OUT=${OUT:-/tmp/out}
@@ -14,7 +15,9 @@ case $1 in
 tests)
   # Warnings of RAPIDS are not ours to fail on.
   python3 -m pytest -m gpu -o filterwarnings=default -p no:cacheprovider -v --durations=10 \
-    tests/tasks/curation/test_device_engine.py tests/tasks/curation/test_several_devices.py tests/gpu >"$OUT/tests.txt" 2>&1 || failed=$?
+    tests/tasks/curation/test_device_engine.py tests/tasks/curation/test_several_devices.py \
+    tests/tasks/curation/test_device_filters.py tests/tasks/curation/test_splitting.py tests/gpu \
+    >"$OUT/tests.txt" 2>&1 || failed=$?
   tail -n 60 "$OUT/tests.txt"
   exit "${failed:-0}"
   ;;
@@ -25,6 +28,13 @@ bench)
     >"$OUT/bench-$number.jsonl" 2>"$OUT/bench-$number.log" || failed=$?
   cat "$OUT/machine.txt" "$OUT/bench-$number.jsonl"
   tail -n 40 "$OUT/bench-$number.log"
+  exit "${failed:-0}"
+  ;;
+filters)
+  python3 tests/benchmarks/filter_gpu.py --documents "$2" --workers "$(nproc)" \
+    >"$OUT/filters-$2.jsonl" 2>"$OUT/filters-$2.log" || failed=$?
+  cat "$OUT/machine.txt" "$OUT/filters-$2.jsonl"
+  tail -n 40 "$OUT/filters-$2.log"
   exit "${failed:-0}"
   ;;
 esac

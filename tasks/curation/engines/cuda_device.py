@@ -64,6 +64,7 @@ class CudaKernels:
 
         self.xp = cupy
         self._kernels = cupy.RawModule(code=kernel_source(), options=("-std=c++17",))
+        self._kernels.compile()  # once, and kept on disk, before several processes need them
 
     def run(self, kernel: str, num_items: int, *arguments: Any, threads: int = THREAD) -> None:
         if num_items:

@@ -21,7 +21,7 @@ from tasks.curation.links import byte_classes
 PORTION_BYTES = 16 << 20
 """Text that is counted at once; tables of repeats take up to 50 times as much, mostly 10 times."""
 
-LONGEST_BYTES = 64 << 10
+LONGEST_BYTES = 16 << 10
 """One thread goes through a document, and all wait for the longest: a core is faster at longer ones."""
 
 NUM_CLASSES = 6
