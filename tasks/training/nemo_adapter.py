@@ -88,7 +88,7 @@ def a_process_group() -> Iterator[None]:
     if distributed.is_initialized():
         yield
         return
-    distributed.init_process_group("gloo", rank=0, world_size=1, store=distributed.HashStore())
+    distributed.init_process_group("gloo", rank=0, world_size=1, store=distributed.HashStore())  # pyright: ignore
     try:
         yield
     finally:

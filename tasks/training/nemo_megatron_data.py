@@ -67,7 +67,8 @@ def _datasets(job: TrainingJob, num_train: int, num_validation: int) -> tuple[An
     )
     sizes = [num_train, max(1, num_validation), 1]
     everywhere = functools.partial(bool, True)
-    train, held_out, _ = BlendedMegatronDatasetBuilder(GPTDataset, sizes, everywhere, config).build()
+    datasets: Any = BlendedMegatronDatasetBuilder(GPTDataset, sizes, everywhere, config).build()
+    train, held_out = datasets[:2]
     for dataset in (train, held_out):
         # It takes no loss for the tokenizer's padding token, which Qwen and others share with the end of a document:
         # the model would never learn to end. Samples are whole and hold no padding.

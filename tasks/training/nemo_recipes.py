@@ -222,7 +222,8 @@ def _set_files(recipe: Any, checkpoint: Path, folder: Path, resume_from: Path | 
             always_save_context=True,
         ),
     )
-    restore = run.Config(nl.RestoreConfig, path=str(checkpoint))
+    # The data module brings the tokenizer; NeMo looks for one nowhere when a training is resumed.
+    restore = run.Config(nl.RestoreConfig, path=str(checkpoint), load_artifacts=False)
     recipe.resume = run.Config(nl.AutoResume, restore_config=restore)
     if resume_from:
         recipe.resume.resume_from_path = str(resume_from)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from data_contracts.errors import MissingPackage
+from data_contracts.errors import ConfigError, MissingPackage
 from data_contracts.manifest import Summary
 from tasks.job import run_worker
 from tasks.runtime import Runtime
@@ -29,11 +29,26 @@ def run_training(
     function = backend_function(job.config)
     described = {"task": job.task, **job.config.model_dump(mode="json"), **(description or {})}
     with tracking(workspace.runtime.wandb, project, described, workspace) as track:
-        arguments = {"job": job.model_dump(mode="json")}
+        arguments = {"job": job.model_dump(mode="json"), **_executor(job, workspace.runtime)}
         python = interpreter_of(job.config.backend, workspace.runtime)
         told = run_worker(function, arguments, workspace, _teller(workspace, track), python)
         result = TrainingResult.model_validate(told)
     return Summary(counts=result.counts, proofs=result.proofs)
+
+
+def _executor(job: TrainingJob, runtime: Runtime) -> dict[str, Any]:
+    """What backend nemo gets besides its job. Raises ConfigError unless the executor starts the job's processes."""
+    nemo = job.config.nemo
+    if nemo is None:
+        return {}
+    layout = runtime.executor.layout
+    if (layout.nodes, layout.processes_per_node) != (nemo.num_nodes, nemo.num_gpus):
+        raise ConfigError(
+            f"`executor {runtime.executor.kind}`: starts {layout.nodes} x {layout.processes_per_node} processes, the "
+            f"config asks for nemo.num_nodes {nemo.num_nodes} x nemo.num_gpus {nemo.num_gpus}",
+            hint="set TSUZUKI_EXECUTOR to a block with that many (examples lie in infra/executors/), or change `nemo`",
+        )
+    return {"executor": runtime.executor.model_dump(mode="json")}
 
 
 def interpreter_of(backend: str, runtime: Runtime) -> Path:
