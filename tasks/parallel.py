@@ -6,10 +6,14 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib import import_module
 from multiprocessing.connection import wait
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from data_contracts.errors import WorkerLost
 from tasks.runtime import Runtime
@@ -49,35 +53,78 @@ def map_jobs(
     elif lock_free and num_bytes < THREADED_BYTES:
         yield from _map_in_threads(function, jobs, min(runtime.workers, len(jobs)))
     else:
-        yield from _map_in_processes(function, jobs, min(runtime.workers, len(jobs)))
+        yield from _map_in_processes(function, jobs, runtime.workers)
+
+
+class _Kept(NamedTuple):
+    pool: ProcessPoolExecutor
+    workers: int
+
+
+_kept: ContextVar[_Kept | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def kept_processes(workers: int, ready_for: str | None = None) -> Iterator[None]:
+    """Within, every `map_jobs` that takes this many processes takes the same ones, which are started but once.
+
+    ready_for: module that they import at once, while this process does other things; without it, they are started when
+    they are first needed.
+    """
+    with _processes(workers) as pool, ThreadPoolExecutor(1) as starter:
+        token = _kept.set(_Kept(pool, workers))
+        try:
+            if ready_for:
+                starter.submit(lambda: [pool.submit(_import, ready_for) for _ in range(workers)])
+            yield
+        finally:
+            _kept.reset(token)
+
+
+def _import(module: str) -> None:
+    import_module(module)
 
 
 def _map_in_threads(
     function: Callable[[Job], Result], jobs: Sequence[Job], workers: int
 ) -> Iterator[tuple[Job, Result]]:
     with ThreadPoolExecutor(workers) as pool:
-        futures = {pool.submit(function, job): job for job in jobs}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        yield from _map_on(pool, function, jobs)
 
 
 def _map_in_processes(
     function: Callable[[Job], Result], jobs: Sequence[Job], workers: int
 ) -> Iterator[tuple[Job, Result]]:
+    kept = _kept.get()
+    try:
+        if kept and kept.workers == workers:
+            yield from _map_on(kept.pool, function, jobs)
+            return
+        with _processes(min(workers, len(jobs))) as pool:
+            yield from _map_on(pool, function, jobs)
+    except BrokenProcessPool:
+        raise worker_lost() from None
+
+
+@contextmanager
+def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
     # Spawned, never forked: the parent has threads (Prefect, numba, Arrow), whose locks a fork would copy held.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=die_with_parent) as pool:
         try:
-            futures = {pool.submit(function, job): job for job in jobs}
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool:
-            raise worker_lost() from None
+            yield pool
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _map_on(pool: Executor, function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
+    """Leaves the pool idle, whatever happens."""
+    futures = {pool.submit(function, job): job for job in jobs}
+    try:
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        wait_for([future for future in futures if not future.cancel()])
 
 
 def worker_lost() -> WorkerLost:

@@ -18,6 +18,7 @@ from tasks.curation.config import DedupConfig, EvaluationSet, FuzzyConfig, KeptC
 from tasks.curation.contamination import EvaluationIndex, Items, gather_items
 from tasks.curation.documents import (
     list_row_groups,
+    num_bytes_of,
     reconcile,
     rows_written,
 )
@@ -37,6 +38,7 @@ from tasks.curation.removals import (
 )
 from tasks.curation.scanning import Scan
 from tasks.curation.selecting import Output, Selected, SelectJob, select_in_order
+from tasks.curation.workers import light_processes
 from tasks.workspace import SCRATCH_NAME, Workspace
 
 CLUSTERS = pa.schema(
@@ -70,6 +72,11 @@ def remove_duplicates(config: DedupConfig, workspace: Workspace, corpus: Corpus)
     be read or changes meanwhile, and ReconciliationError unless documents in = kept + removed and the survivor of every
     removed one is kept.
     """
+    with light_processes(workspace.runtime, num_bytes=num_bytes_of(corpus.shards())):
+        return _remove_duplicates(config, workspace, corpus)
+
+
+def _remove_duplicates(config: DedupConfig, workspace: Workspace, corpus: Corpus) -> Summary:
     folder = workspace.scratch / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     references = _open_references(config, folder)

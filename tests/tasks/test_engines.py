@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from data_contracts.errors import WorkerError, WorkerLost
-from tasks.parallel import map_jobs
+from tasks.parallel import kept_processes, map_jobs
 from tasks.runtime import Runtime
 
 MUCH = 1 << 30
@@ -43,6 +43,25 @@ def test_dead_worker_is_a_clear_error(runtime: Runtime) -> None:
     # A function of this module would not be found by a spawned process: pytest's importlib mode hides test modules.
     with pytest.raises(WorkerLost, match="a worker process died"):
         list(map_jobs(os._exit, [1, 2], runtime=runtime, num_bytes=MUCH))
+
+
+def test_kept_processes_serve_many_calls_and_stay_whole_after_an_error(tmp_path) -> None:
+    def processes(workers: int) -> set[int]:
+        runtime = Runtime(store=tmp_path, workers=workers)
+        return {int(pid) for _, pid in map_jobs(os.readlink, ["/proc/self"] * 20, runtime=runtime, num_bytes=MUCH)}
+
+    with kept_processes(2, ready_for="decimal"):
+        before = processes(2)
+        with pytest.raises(ValueError, match="invalid literal"):
+            list(map_jobs(int, ["x", *["1"] * 50], runtime=Runtime(store=tmp_path, workers=2), num_bytes=MUCH))
+        assert len(before | processes(2)) <= 2
+        assert not processes(3) & before  # another number has its own
+    assert not processes(2) & before
+
+
+def test_a_kept_process_that_dies_is_a_clear_error(tmp_path) -> None:
+    with pytest.raises(WorkerLost, match="a worker process died"), kept_processes(2):
+        list(map_jobs(os._exit, [1, 2], runtime=Runtime(store=tmp_path, workers=2), num_bytes=MUCH))
 
 
 def test_scheduler_that_does_not_answer_is_named(tmp_path, monkeypatch) -> None:
