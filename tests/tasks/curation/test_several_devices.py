@@ -15,13 +15,13 @@ import pytest
 
 from data_contracts.errors import MissingPackage, WorkerLost
 from emulated_gpu import emulated_gpu
-from tasks.curation import deduplication
-from tasks.curation.config import DedupConfig, FuzzyConfig
+from tasks.curation import deduplication, splitting
+from tasks.curation.config import DedupConfig, FuzzyConfig, SplitConfig
 from tasks.curation.engines import device_cluster
 from tasks.curation.engines.cuda_device import num_gpus
 from tasks.curation.engines.device_cluster import DeviceCluster, gpu_cluster
 from tasks.curation.engines.steps import steps_on_several
-from tasks.stages import DEDUP
+from tasks.stages import DEDUP, SPLIT
 
 
 @pytest.fixture(scope="module", params=["cores", pytest.param("gpus", marks=pytest.mark.gpu)])
@@ -47,14 +47,15 @@ def cluster(request: pytest.FixtureRequest, tmp_path_factory) -> Iterator[Device
 
 @pytest.fixture
 def on_both(run, cluster, monkeypatch: pytest.MonkeyPatch):
-    """Runs dedup on the local engine and on the devices; the result that both have."""
+    """Runs dedup, or another stage, on the local engine and on the devices; the counts that both have."""
 
-    def check(corpus, config: DedupConfig | None = None):
+    def check(corpus, config: DedupConfig | SplitConfig | None = None, stage=DEDUP):
         config = config or DedupConfig()
-        local = run(DEDUP, config, corpus=corpus)
+        local = run(stage, config, corpus=corpus)
         with monkeypatch.context() as patch:
-            patch.setattr(deduplication, "steps_of", lambda runtime: steps_on_several(cluster))
-            other = run(DEDUP, config, corpus=corpus)
+            for module in (deduplication, splitting):
+                patch.setattr(module, "steps_of", lambda runtime: steps_on_several(cluster))
+            other = run(stage, config, corpus=corpus)
         assert other.digest == local.digest
         assert other.manifest.summary == local.manifest.summary
         return local.manifest.summary.counts
@@ -89,6 +90,12 @@ def test_every_byte_is_that_of_the_local_engine(seal_corpus, prose, on_both, con
     rows = families(prose, 40)
     shards = {"train-00000": rows[:30], "train-00001": [], "train-00002": rows[30:70], "validation-00000": rows[70:]}
     assert on_both(seal_corpus(shards), config)["num_documents_removed"] > (15 if config.fuzzy else 5)
+
+
+def test_split_keeps_together_what_lies_on_two_devices(seal_corpus, prose, on_both) -> None:
+    rows = families(prose, 40)
+    corpus = seal_corpus({"train-00000": rows[:50], "train-00001": rows[50:]})
+    on_both(corpus, SplitConfig(validation_share=0.3), SPLIT)
 
 
 def test_buckets_of_more_than_64_documents_are_gathered_from_all_devices(seal_corpus, prose, on_both) -> None:
