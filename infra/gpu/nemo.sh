@@ -31,8 +31,9 @@ setup)
   run setup sh infra/gpu/nemo_install.sh "$@"
   ;;
 contract)
-  TSUZUKI_TEST_DEVICE=cuda TSUZUKI_TEST_NEMO_PYTHON=$nemo_python run contract python3 -m pytest \
-    -o filterwarnings=default -p no:cacheprovider -v --durations=10 tests/tasks/training/test_backend_contract.py "$@"
+  run contract env TSUZUKI_TEST_DEVICE=cuda TSUZUKI_TEST_NEMO_PYTHON=$nemo_python python3 -m pytest \
+    -o filterwarnings=default -p no:cacheprovider -n 12 -v --durations=10 "$@" \
+    tests/tasks/training/test_backend_contract.py
   ;;
 proof)
   run proof python3 $proof/proof.py "$@"

@@ -1,4 +1,4 @@
-"""The interpreter with NeMo that tests run, on the CPU."""
+"""The interpreter with NeMo that tests run, on the CPU, or on a GPU where TSUZUKI_TEST_DEVICE is cuda."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+DEVICE = os.environ.get("TSUZUKI_TEST_DEVICE", "cpu")
+"""Where the trainings of the tests run."""
 
 
 def nemo_python() -> Path:
-    """The wrapper that emulates CUDA on the CPU around the environment that `make nemo-env` makes; skips without it."""
+    """The environment that `make nemo-env` makes, on the CPU in the wrapper that emulates CUDA; skips without it."""
     real = Path(os.environ.get("TSUZUKI_TEST_NEMO_PYTHON", ROOT / ".venv-nemo/bin/python"))
     if not real.exists():
         pytest.skip("no NeMo here: make nemo-env")
-    return ROOT / "tests/support/nemo_cpu/python"
+    return real if DEVICE == "cuda" else ROOT / "tests/support/nemo_cpu/python"
 
 
 def run_nemo(script: Path, *arguments: Path | str, timeout_seconds: float = 240) -> None:

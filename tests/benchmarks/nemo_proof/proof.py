@@ -186,7 +186,7 @@ def compare(scene: Scene) -> None:
     curves = {name: losses(folder) for name, folder in folders.items()}
     killed = list((scene.work / f"store{KILLED}" / "pretrain").glob("*"))
     if killed:
-        curves["nemo, killed and resumed"] = losses(killed[0])
+        curves["nemo, resumed"] = losses(killed[0])
     (scene.options.out / "curves.json").write_text(json.dumps(curves), encoding="utf-8")
     names = list(curves)
     for name in names[1:]:

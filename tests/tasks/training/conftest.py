@@ -54,7 +54,7 @@ MICRO = {
     "min_learning_rate": 5e-4,
     "warmup_steps": 2,
     "precision": "fp32",
-    "device": "cpu",
+    "device": nemo_environment.DEVICE,
     "cpu_threads": 1,
     "log_every_steps": 1,
     "validate_every_steps": 5,
