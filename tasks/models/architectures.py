@@ -5,8 +5,9 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 LOCAL = "nemo.collections.llm.gpt.model"
+GELU = ("gelu_pytorch_tanh",)
 NO_CONNECTOR = "NeMo 2.7.3 has no connector for it"
-NEEDS_ENGINE = "its NeMo layers exist for Transformer Engine only"
+FIXED_SIZES = "NeMo 2.7.3 imports its four published sizes alone, and reads their shape from no config"
 
 
 class NemoConnector(BaseModel):
@@ -20,7 +21,7 @@ class NemoConnector(BaseModel):
     rope_types: tuple[str, ...] = Field(
         default=("default", "linear"), description="rope_type of config.json that it computes."
     )
-    moe: bool = Field(default=False, description="Whether its feed-forward layers are mixtures of experts.")
+    needs_engine: bool = Field(default=False, description="Whether its layers exist for Transformer Engine only.")
 
 
 class Architecture(BaseModel):
@@ -45,9 +46,7 @@ ARCHITECTURES: tuple[Architecture, ...] = (
         nemo=_nemo("llama", "LlamaModel", rope_types=("default", "linear", "llama3")),
     ),
     Architecture(families=("Mistral",), transformers_class="MistralForCausalLM", nemo=_nemo("mistral", "MistralModel")),
-    Architecture(
-        families=("Mixtral",), transformers_class="MixtralForCausalLM", nemo=_nemo("mixtral", "MixtralModel", moe=True)
-    ),
+    Architecture(families=("Mixtral",), transformers_class="MixtralForCausalLM", nemo=_nemo("mixtral", "MixtralModel")),
     Architecture(
         families=("Qwen2", "Qwen2.5"), transformers_class="Qwen2ForCausalLM", nemo=_nemo("qwen2", "Qwen2Model")
     ),
@@ -55,10 +54,14 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture(
         families=("Gemma",),
         transformers_class="GemmaForCausalLM",
-        nemo=_nemo("gemma", "GemmaModel", activations=("gelu", "gelu_pytorch_tanh")),
+        nemo=_nemo("gemma", "GemmaModel", activations=GELU, needs_engine=True),
     ),
-    Architecture(families=("Gemma 2",), transformers_class="Gemma2ForCausalLM", reason=NEEDS_ENGINE),
-    Architecture(families=("Gemma 3 (text)",), transformers_class="Gemma3ForCausalLM", reason=NEEDS_ENGINE),
+    Architecture(
+        families=("Gemma 2",),
+        transformers_class="Gemma2ForCausalLM",
+        nemo=_nemo("gemma2", "Gemma2Model", activations=GELU, needs_engine=True),
+    ),
+    Architecture(families=("Gemma 3",), transformers_class="Gemma3ForCausalLM", reason=FIXED_SIZES),
     Architecture(families=("Phi-3",), transformers_class="Phi3ForCausalLM", nemo=_nemo("phi3mini", "Phi3Model")),
     Architecture(families=("Falcon",), transformers_class="FalconForCausalLM", reason=NO_CONNECTOR),
     Architecture(families=("GPT-NeoX",), transformers_class="GPTNeoXForCausalLM", reason=NO_CONNECTOR),

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from tasks.models.architectures import LOCAL, NemoConnector
+from tasks.models.nemo_folder import TOKENIZER
 
 HEADS = ("lm_head.weight", "output_layer.weight")
 FOR_LOADING = {
@@ -31,6 +32,13 @@ FOR_LOADING = {
 """Settings of a training that say nothing about its weights, as a checkpoint is loaded on one CPU."""
 
 
+def has_engine() -> bool:
+    """Whether NeMo found Transformer Engine."""
+    from nemo.collections.llm.gpt.model import base
+
+    return base.HAVE_TE
+
+
 def importer(connector: NemoConnector, view: Path) -> Any:
     """NeMo's importer of a view (`nemo_folder`): called with a folder, it writes the checkpoint there."""
     stock = type(_model_class(connector).importer(f"hf://{view}"))
@@ -40,13 +48,14 @@ def importer(connector: NemoConnector, view: Path) -> Any:
 
         @property
         def config(self) -> Any:
+            _let_configs_record()
             return corrected(_property(stock, "config")(self), view)
 
         @property
         def tokenizer(self) -> Any:
             from nemo.collections.common.tokenizers.huggingface.auto_tokenizer import AutoTokenizer
 
-            return AutoTokenizer(str(view))
+            return AutoTokenizer(str(view / TOKENIZER))
 
         def apply(self, output_path: Path, **options: Any) -> Path:
             source, target = transformers_model(view), self.init()
@@ -54,7 +63,7 @@ def importer(connector: NemoConnector, view: Path) -> Any:
             with ties_kept(_is_tied(view)):
                 self.convert_state(source, target)
             self.nemo_save(output_path, trainer)
-            _end(trainer)
+            end(trainer)
             return output_path
 
     return Importer(str(view))
@@ -74,12 +83,12 @@ def converted(connector: NemoConnector, checkpoint: Path, view: Path) -> tuple[A
         def config(self) -> Any:
             return _transformers_config(view)
 
-    source, trainer = _loaded(checkpoint)
+    source, trainer = loaded(checkpoint)
     parameters = list(source.parameters())
     target = _empty_transformers_model(view, parameters[0].dtype)
     with ties_kept(_is_tied(view)):
         target = Exporter(str(checkpoint)).convert_state(source, target)
-    _end(trainer)
+    end(trainer)
     return target, sum(parameter.numel() for parameter in parameters)
 
 
@@ -88,6 +97,8 @@ def corrected(nemo_config: Any, view: Path) -> Any:
 
     Also in what NeMo writes beside the weights, so that the training sees the same.
     """
+    from transformers import GenerationConfig
+
     source = _transformers_config(view)
     dtype = source.torch_dtype
     head_width = getattr(source, "head_dim", None) or source.hidden_size // source.num_attention_heads
@@ -101,6 +112,7 @@ def corrected(nemo_config: Any, view: Path) -> Any:
         "bf16": dtype == torch.bfloat16,
         "fp16": dtype == torch.float16,
         "window_size": _window(source),
+        "generation_config": GenerationConfig.from_pretrained(view, local_files_only=True),
         **_rope(source),
         **_experts(source),
     }
@@ -137,14 +149,10 @@ def _rope(source: Any) -> dict[str, Any]:
 
 
 def _experts(source: Any) -> dict[str, Any]:
-    """What a mixture of experts needs: the model's own weight of the balancing loss, which transformers adds if told."""
+    """What a mixture of experts needs: the weight of the balancing loss, which transformers adds if the model says."""
     if not hasattr(source, "num_local_experts"):
         return {}
-    from nemo.collections.llm.gpt.model.base import HAVE_TE
-
-    coefficient = source.router_aux_loss_coef if source.output_router_logits else 0.0
-    # NeMo's Mixtral asks for a kernel of Transformer Engine whether it is there or not.
-    return {"moe_aux_loss_coeff": coefficient, "apply_rope_fusion": HAVE_TE}
+    return {"moe_aux_loss_coeff": source.router_aux_loss_coef if source.output_router_logits else 0.0}
 
 
 @contextlib.contextmanager
@@ -193,7 +201,7 @@ def _is_tied(view: Path) -> bool:
     return bool(_transformers_config(view).tie_word_embeddings)
 
 
-def _loaded(checkpoint: Path) -> tuple[Any, Any]:
+def loaded(checkpoint: Path) -> tuple[Any, Any]:
     """NeMo's model with the checkpoint's weights, on the CPU in one process, and its trainer."""
     from nemo.collections.llm.gpt.model.base import default_layer_spec, local_layer_spec
     from nemo.lightning import _strategy_lib, io
@@ -222,7 +230,7 @@ def _trainer(**strategy: Any) -> Any:
     )
 
 
-def _end(trainer: Any) -> None:
+def end(trainer: Any) -> None:
     from nemo.lightning import teardown
 
     teardown(trainer)
@@ -233,7 +241,23 @@ def _model_class(connector: NemoConnector) -> Any:
     return getattr(import_module(f"{LOCAL}.{connector.module}"), connector.model)
 
 
+def _let_configs_record() -> None:
+    """Lets each class of config keep the arguments it was made from, by which NeMo writes it beside the weights.
+
+    NeMo takes a class for prepared when one it derives from is: Llama 3.1 after Llama 3 in one process kept nothing.
+    """
+    from nemo.collections.llm.gpt.model.base import GPTConfig
+
+    classes = [GPTConfig]
+    while classes:
+        kind: Any = classes.pop()
+        if "__wrapped_init__" not in vars(kind):
+            kind.__wrapped_init__ = False
+        classes += kind.__subclasses__()
+
+
 def _property(owner: type, name: str) -> Callable[[Any], Any]:
     """The function behind a property or a cached property of a class."""
     found: Any = getattr(owner, name)
-    return found.fget if isinstance(found, property) else found.func
+    function: Any = found.fget if isinstance(found, property) else found.func
+    return function

@@ -11,8 +11,18 @@ from typing import Any
 
 from data_contracts.errors import ModelError
 from tasks.models.architectures import Architecture, NemoConnector, architecture_of, nemo_families
-from tasks.models.folders import TORCH_DTYPES, check_model_files, model_files, read_json, tensor_shapes, write_json
+from tasks.models.folders import (
+    TORCH_DTYPES,
+    check_model_files,
+    model_files,
+    read_json,
+    tensor_shapes,
+    tokenizer_files,
+    write_json,
+)
 
+TOKENIZER = "nemo_tokenizer"
+"""Folder of a view that holds the tokenizer alone."""
 UNMAPPED_BIASES = ("attention_bias", "attention_out_bias", "mlp_bias")
 TAKEN_BY_TRANSFORMERS = "backend transformers takes this model; the README has the table of architectures"
 
@@ -29,12 +39,30 @@ def make_view(model: Path, view: Path) -> dict[str, Any]:
         if name != "config.json":
             (view / name).unlink(missing_ok=True)
             (view / name).symlink_to((model / name).resolve())
+    _link_tokenizer(model, view / TOKENIZER)
     config = in_older_words(read_json(model / "config.json"))
     config["torch_dtype"] = weight_dtype(model)
-    write_json(view / "config.json", config)
+    for folder in (view, view / TOKENIZER):
+        write_json(folder / "config.json", config)
     if "generation_config.json" not in names:
         write_json(view / "generation_config.json", {})  # NeMo's importers ask for one; it is not the model's
     return config
+
+
+def _link_tokenizer(model: Path, folder: Path) -> None:
+    """Links to the tokenizer's files and its config in older words; NeMo keeps a copy of this whole folder."""
+    folder.mkdir(exist_ok=True)
+    for name in tokenizer_files(model):
+        (folder / name).unlink(missing_ok=True)
+        if name != "tokenizer_config.json":
+            (folder / name).symlink_to((model / name).resolve())
+            continue
+        config = read_json(model / name)
+        if config.get("tokenizer_class") == "TokenizersBackend":
+            config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        if isinstance(config.get("extra_special_tokens"), list):
+            config["additional_special_tokens"] = config.pop("extra_special_tokens")
+        write_json(folder / name, config)
 
 
 def in_older_words(config: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +85,7 @@ def weight_dtype(model: Path) -> str:
 
 
 def connector_for(model: Path, config: dict[str, Any]) -> NemoConnector:
-    """NeMo's connector for a config in older words. Raises ModelError where NeMo computes another model than it says."""
+    """NeMo's connector for a config in older words. Raises ModelError where NeMo would compute another model."""
     name = next(iter(config.get("architectures") or ()), "none")
     row = architecture_of(name)
     if row is None or row.nemo is None:

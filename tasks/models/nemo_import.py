@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from data_contracts.errors import StorageError, UnprovenWeightsError
+from data_contracts.errors import MissingPackage, StorageError, UnprovenWeightsError
 from tasks.models.architectures import NemoConnector
 from tasks.models.config import NemoImportConfig
 from tasks.models.folders import model_files
@@ -26,7 +26,7 @@ def import_model(config: dict[str, Any], model: str, folder: str, *, emit: Emit)
 def import_checkpoint(model: Path, folder: Path, emit: Emit, *, free_disk_ratio: float = 3.0) -> dict[str, Any]:
     """Writes `weights/` and `context/` of the model to `folder`; counts and proofs of it.
 
-    Raises SourceError or ModelError for a folder that NeMo cannot take, StorageError for a disk with less than
+    Raises SourceError, ModelError or MissingPackage for a model that NeMo cannot take here, StorageError for a disk with less than
     free_disk_ratio times the weights free, and UnprovenWeightsError unless every tensor comes back bit for bit.
     """
     check_disk(model, folder, free_disk_ratio)
@@ -58,7 +58,13 @@ def _import(connector: NemoConnector, view: Path, folder: Path) -> None:
 
     os.environ["HF_HUB_OFFLINE"] = "1"  # read on import; a local path would cost a minute of retries without it
     prepare()
-    from tasks.models.nemo_connectors import importer
+    from tasks.models.nemo_connectors import has_engine, importer
+
+    if connector.needs_engine and not has_engine():
+        raise MissingPackage(
+            f"`{connector.model}`: transformer_engine cannot be imported, and NeMo has no other layers for this model",
+            hint="install Transformer Engine (README, backend nemo), or use backend transformers",
+        )
 
     importer(connector, view).apply(folder)
 

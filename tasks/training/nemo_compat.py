@@ -88,7 +88,53 @@ def tell_lora_of_absent_engine() -> bool:
     return True
 
 
-SHIMS = (stub_leptonai, name_local_checkpoint_callback, rename_local_norms, tell_lora_of_absent_engine)
+def ask_for_no_absent_kernel() -> bool:
+    """NeMo's configs of Llama and Mixtral ask for kernels of Transformer Engine and Apex, there or not, and fail.
+
+    The rotary angles and the norms are then Megatron's and torch's own, which give the same, unfused. Off where
+    Transformer Engine can be imported.
+    """
+    from nemo.collections.llm.gpt.model import base
+
+    if base.HAVE_TE:
+        return False
+    from megatron.core.transformer.transformer_config import TransformerConfig
+
+    check = TransformerConfig.__post_init__
+    if not getattr(check, "asks_for_no_absent_kernel", False):
+
+        def unfused(config: Any) -> None:
+            config.apply_rope_fusion = config.persist_layer_norm = False
+            check(config)
+
+        unfused.asks_for_no_absent_kernel = True  # pyright: ignore[reportFunctionMemberAccess]
+        TransformerConfig.__post_init__ = unfused
+    return True
+
+
+def route_experts_without_engine() -> bool:
+    """Megatron's router of experts names a product of Transformer Engine that is not defined without it.
+
+    It takes torch's where the name is None. Off where Transformer Engine can be imported.
+    """
+    from nemo.collections.llm.gpt.model import base
+
+    if base.HAVE_TE:
+        return False
+    from megatron.core.transformer.moe import moe_utils
+
+    moe_utils.te_general_gemm = None  # pyright: ignore[reportAttributeAccessIssue]
+    return True
+
+
+SHIMS = (
+    stub_leptonai,
+    name_local_checkpoint_callback,
+    rename_local_norms,
+    tell_lora_of_absent_engine,
+    ask_for_no_absent_kernel,
+    route_experts_without_engine,
+)
 
 
 def _with_local_norms(apply_transforms: Callable[..., Any]) -> Callable[..., Any]:

@@ -65,7 +65,10 @@ class Stream:
     def elapsed_time(self, other: Stream) -> float:
         return 0.0
 
-    wait_stream = wait_event = wait = synchronize = record_event = record
+    def record_event(self, event: Stream | None = None) -> Stream:
+        return event or self
+
+    wait_stream = wait_event = wait = synchronize = record
 
 
 class Generator(torch.Generator):
