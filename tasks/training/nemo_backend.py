@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def run(job: dict[str, Any], emit: Emit, executor: dict[str, Any] | None = None)
     training = TrainingJob.model_validate(job)
     _check_device(training.config)
     folder_of(training).mkdir(parents=True, exist_ok=True)
-    nemo_job = _nemo_job(training, emit)
+    nemo_job = _nemo_job(training)
     _train(nemo_job, emit, executor or {"kind": "inline"})
     counts, facts = _finish_adapter(nemo_job) if training.task == "lora" else _finish_model(nemo_job)
     return _result(nemo_job, counts, {**facts, "shims": shims}).model_dump()
@@ -53,7 +54,7 @@ def _check_device(config: OptimizationConfig) -> None:
     torch.set_num_threads(config.cpu_threads)
 
 
-def _nemo_job(training: TrainingJob, emit: Emit) -> NemoJob:
+def _nemo_job(training: TrainingJob) -> NemoJob:
     """The job with all that must be known before the first step; what takes long is kept in the scratch."""
     from tasks.training.nemo_data import batches_of
 
@@ -62,7 +63,7 @@ def _nemo_job(training: TrainingJob, emit: Emit) -> NemoJob:
     config = training.config
     return NemoJob(
         training=training,
-        checkpoint=training.nemo_checkpoint or _imported(training, emit),
+        checkpoint=training.nemo_checkpoint or _imported(training),
         num_steps=num_steps,
         reference_loss=reference["loss"],
         vocabulary_size=int(reference["vocabulary_size"]),
@@ -85,25 +86,29 @@ def _samples_per_epoch(training: TrainingJob) -> int:
     return data.samples_per_epoch
 
 
-def _imported(training: TrainingJob, emit: Emit) -> Path:
+def _imported(training: TrainingJob) -> Path:
     """The model as a NeMo checkpoint in the scratch."""
     from tasks.models.nemo_import import import_checkpoint
 
     folder, aside = folder_of(training) / "base", folder_of(training) / "base-unfinished"
     if not folder.exists():
-        import shutil
-
         shutil.rmtree(aside, ignore_errors=True)
-        import_checkpoint(training.model, aside, emit)
+        import_checkpoint(training.model, aside, _silent)
         aside.rename(folder)
     return folder
 
 
+def _silent(event: str, **fields: Any) -> None:
+    """The import's own steps are not those of the training."""
+
+
 def _reference(training: TrainingJob, batches: list[Batch]) -> dict[str, float]:
     """Loss of plain transformers, fp32, on the batches of the first step, and the size of its vocabulary."""
+    from tasks.training.nemo_data import model_view
+
     path = folder_of(training) / "reference.json"
     if not path.exists():
-        model = _plain_model(training.model, folder_of(training) / "view").to(training.config.device)
+        model = _plain_model(model_view(training)).to(training.config.device)
         total = sum(_loss_sum(model, batch.to(training.config.device)) for batch in batches)
         figures = {
             "loss": total / sum(batch.num_targets for batch in batches),
@@ -117,13 +122,10 @@ def _reference(training: TrainingJob, batches: list[Batch]) -> dict[str, float]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _plain_model(folder: Path, view: Path) -> Any:
-    """The model of a folder in fp32. view: where its config is put into the words of this transformers."""
+def _plain_model(view: Path) -> Any:
+    """The model of a folder whose config is in the words of this transformers, in fp32."""
     from transformers import AutoModelForCausalLM
 
-    from tasks.models.nemo_folder import make_view
-
-    make_view(folder, view)
     model: Any = AutoModelForCausalLM.from_pretrained(
         view, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
     )
@@ -170,6 +172,7 @@ def _last_checkpoint(job: NemoJob) -> Path:
 def _finish_model(job: NemoJob) -> tuple[dict[str, int], dict[str, Any]]:
     """Writes the trained model and proves it; counts and facts of task pretrain."""
     from tasks.models.nemo_export import export_checkpoint
+    from tasks.models.nemo_folder import make_view
     from tasks.training.nemo_data import packed_batches
 
     training = job.training
@@ -182,7 +185,8 @@ def _finish_model(job: NemoJob) -> tuple[dict[str, int], dict[str, Any]]:
             hint="this is an error in tsuzuki; please report it with the job's config",
         )
     export_checkpoint(_last_checkpoint(job), training.model, training.output)
-    model = _plain_model(training.output, job.folder / "output-view")
+    make_view(training.output, job.folder / "output-view")
+    model = _plain_model(job.folder / "output-view")
     files = {"train": TokenFile(training.train), "validation": TokenFile(training.validation)}
     facts = {
         "largest_token_id": {name: int(file.tokens.max()) for name, file in files.items()},
@@ -202,13 +206,13 @@ def _finish_adapter(job: NemoJob) -> tuple[dict[str, int], dict[str, Any]]:
     from peft import PeftModel
 
     from tasks.training.nemo_adapter import export_adapter
-    from tasks.training.nemo_data import pair_batches
+    from tasks.training.nemo_data import model_view, pair_batches
 
     training, config = job.training, job.training.config
     assert isinstance(config, LoraConfig)
     _, (train, validation) = pair_batches(training)
     trained = export_adapter(_last_checkpoint(job), training.model, config, training.output)
-    base = _plain_model(training.model, job.folder / "view")
+    base = _plain_model(model_view(training))
     model: Any = PeftModel.from_pretrained(base, training.output, autocast_adapter_dtype=False)
     counts = {
         "pairs_train": train.pairs,

@@ -4,8 +4,10 @@
 # lightning and nemo are of the environment of backend `nemo`.
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -16,10 +18,11 @@ from nemo.lightning.pytorch.plugins import MegatronDataSampler
 from torch.utils.data import DataLoader, IterableDataset
 
 from data_contracts.token_files import TokenFile
+from tasks.models.nemo_folder import TOKENIZER, make_view
 from tasks.training.backends import TrainingJob
 from tasks.training.batches import IGNORED, Batch, PackedBatches, PairBatches, PairCounts, TrainingData, read_pairs
 from tasks.training.config import OptimizationConfig
-from tasks.training.nemo_job import read_job
+from tasks.training.nemo_job import folder_of, read_job
 from tasks.training.packing import PackedDataset
 
 FP8_MULTIPLE = 16
@@ -43,11 +46,23 @@ def pair_batches(job: TrainingJob) -> tuple[PairBatches, tuple[PairCounts, PairC
     from transformers import AutoTokenizer
 
     config = job.config
-    tokenizer = AutoTokenizer.from_pretrained(job.model, local_files_only=True, trust_remote_code=False)
+    folder = model_view(job) / TOKENIZER
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     train, train_counts = read_pairs(job.train, tokenizer, config.sequence_length)
     validation, validation_counts = read_pairs(job.validation, tokenizer, config.sequence_length)
     sizes = (config.micro_batch_size, config.global_batch_size, config.validation_batches, config.seed)
     return PairBatches(train, validation, *sizes), (train_counts, validation_counts)
+
+
+def model_view(job: TrainingJob) -> Path:
+    """The model's folder in the words of NeMo's transformers; the worker makes it before any process needs it."""
+    view = folder_of(job) / "view"
+    if not view.exists():
+        aside = view.with_name("view-unfinished")
+        shutil.rmtree(aside, ignore_errors=True)
+        make_view(job.model, aside)
+        aside.rename(view)
+    return view
 
 
 def batches_of(job: TrainingJob, num_steps: int) -> TrainingData:
@@ -60,7 +75,7 @@ def batches_of(job: TrainingJob, num_steps: int) -> TrainingData:
         return batches
     from tasks.training.nemo_megatron_data import MegatronBatches
 
-    return MegatronBatches(job, dataset, num_steps)
+    return MegatronBatches(job, dataset, model_view(job) / TOKENIZER, num_steps)
 
 
 class JobDataModule(pl.LightningDataModule, io.IOMixin):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,23 +15,23 @@ from tasks.training.batches import IGNORED, Batch
 from tasks.training.nemo_job import folder_of
 from tasks.training.packing import PackedDataset
 
-
 NO_TOKEN = -1
 
 
 class MegatronBatches:
     """Micro-batches of Megatron's GPTDataset: documents in its order, cut where it cuts them.
 
-    dataset: our own view of the training file, for its sizes. The index mapping lies in `<scratch>/nemo/index_mapping`.
+    dataset: our own view of the training file, for its sizes. tokenizer: folder of the model's, which Megatron's index
+    is made for. The index mapping lies in `<scratch>/nemo/index_mapping`.
     """
 
-    def __init__(self, job: TrainingJob, dataset: PackedDataset, num_steps: int) -> None:
+    def __init__(self, job: TrainingJob, dataset: PackedDataset, tokenizer: Path, num_steps: int) -> None:
         config = job.config
         self.samples_per_epoch = dataset.samples_per_epoch
         self._config = config
         self._num_train = num_steps * config.global_batch_size
         self._num_validation = config.validation_batches * config.micro_batch_size
-        self._train, self._validation = _datasets(job, self._num_train, self._num_validation)
+        self._train, self._validation = _datasets(job, tokenizer, self._num_train, self._num_validation)
 
     def micro_batches(self, step: int) -> list[Batch]:
         first, micro = (step - 1) * self._config.global_batch_size, self._config.micro_batch_size
@@ -46,7 +47,7 @@ class MegatronBatches:
         return Batch(torch.stack([sample["tokens"] for sample in samples]), torch.stack(targets))
 
 
-def _datasets(job: TrainingJob, num_train: int, num_validation: int) -> tuple[Any, Any]:
+def _datasets(job: TrainingJob, tokenizer: Path, num_train: int, num_validation: int) -> tuple[Any, Any]:
     from megatron.core.datasets.blended_megatron_dataset_builder import BlendedMegatronDatasetBuilder
     from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
     from megatron.core.datasets.utils import get_blend_from_list
@@ -59,7 +60,7 @@ def _datasets(job: TrainingJob, num_train: int, num_validation: int) -> tuple[An
         # The validation documents are the test documents of a training too, and no sample of them is asked for.
         blend_per_split=[get_blend_from_list([str(job.train)]), validation, validation],
         path_to_cache=str(folder_of(job) / "index_mapping"),
-        tokenizer=AutoTokenizer(str(job.model)),
+        tokenizer=AutoTokenizer(str(tokenizer)),
         reset_position_ids=False,
         reset_attention_mask=False,
         eod_mask_loss=False,
