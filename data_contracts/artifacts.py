@@ -173,6 +173,15 @@ class HfModel(Artifact):
         )
 
 
+class NemoCheckpoint(Artifact):
+    """A model as NeMo 2.x keeps it: `weights/` as megatron-core saves them, `context/` with config and tokenizer."""
+
+    kind: ClassVar[str] = "nemo_checkpoint"
+    version: ClassVar[int] = 1
+    volatile: ClassVar[tuple[str, ...]] = ("logs/*", "weights/.metadata")
+    """Megatron's plan of the weights is a pickle whose bytes differ from run to run; the weights' do not."""
+
+
 class InstructionSet(Artifact):
     """`train.jsonl` and `validation.jsonl` of `{"prompt", "response", "document"}` rows."""
 
@@ -203,7 +212,8 @@ class Delivery(Artifact):
 
 
 ARTIFACT_TYPES: dict[str, type[Artifact]] = {
-    cls.kind: cls for cls in (RawCorpus, Corpus, TokenDataset, HfModel, InstructionSet, Adapter, EvalReport, Delivery)
+    cls.kind: cls
+    for cls in (RawCorpus, Corpus, TokenDataset, HfModel, NemoCheckpoint, InstructionSet, Adapter, EvalReport, Delivery)
 }
 
 

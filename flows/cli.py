@@ -122,7 +122,7 @@ def plan(config: Any, store: Path | None, until: str | None, rebuild_from: str |
         if as_json:
             click.echo(json.dumps({"stage": stage.stage, "hit": stage.hit, "reasons": stage.reasons}))
         else:
-            click.echo(f"{stage.stage:<13} {'hit' if stage.hit else 'miss: ' + '; '.join(stage.reasons)}")
+            click.echo(f"{stage.stage:<16} {'hit' if stage.hit else 'miss: ' + '; '.join(stage.reasons)}")
 
 
 @main.command()
@@ -141,18 +141,18 @@ def recipes() -> None:
     from flows.recipes import RECIPES
 
     for name, recipe in RECIPES.items():
-        click.echo(f"{name:<22} {(recipe.__doc__ or '').strip()}")
+        click.echo(f"{name:<26} {(recipe.__doc__ or '').strip()}")
 
 
 @main.command()
 def stages() -> None:
     """List the stages with their contracts and revisions."""
-    from tasks.stages import STAGES
+    from tasks.stages import ALL_STAGES
 
-    click.echo(f"{'stage':<13} {'revision':<8} {'makes':<18} what")
-    for stage in STAGES.values():
+    click.echo(f"{'stage':<16} {'revision':<8} {'makes':<18} what")
+    for stage in ALL_STAGES.values():
         contract = f"{stage.output.kind} v{stage.output.version}"
-        click.echo(f"{stage.name:<13} {stage.revision:<8} {contract:<18} {stage.summary}")
+        click.echo(f"{stage.name:<16} {stage.revision:<8} {contract:<18} {stage.summary}")
 
 
 @main.command()

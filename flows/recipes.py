@@ -14,7 +14,7 @@ from tasks.curation.config import DedupConfig, FilterConfig, SplitConfig
 from tasks.curation.filters import default_cascade
 from tasks.deliver.config import DeliverConfig
 from tasks.evaluate.config import EvaluateConfig
-from tasks.models.config import ExportConfig, ModelConfig
+from tasks.models.config import ExportConfig, ModelConfig, NemoImportConfig
 from tasks.runtime import WandbConfig
 from tasks.training.config import InstructionsConfig, LoraConfig, PretrainConfig
 
@@ -31,6 +31,7 @@ class PipelineConfig(BaseModel):
     split: SplitConfig = Field(description="Train and validation.")
     model: ModelConfig = Field(description="The base model to continue.")
     binarize: BinarizeConfig = Field(description="Documents to Megatron token files.")
+    nemo_checkpoint: NemoImportConfig = Field(description="The base model in NeMo's format, for backend nemo.")
     pretrain: PretrainConfig = Field(description="Continual pretraining.")
     instructions: InstructionsConfig = Field(description="Prompt and response pairs for LoRA.")
     lora: LoraConfig = Field(description="LoRA tuning.")
@@ -65,6 +66,7 @@ def demo() -> dict[str, Any]:
         "split": SplitConfig(),
         "model": ModelConfig(source="tiny"),
         "binarize": BinarizeConfig(),
+        "nemo_checkpoint": NemoImportConfig(),
         "pretrain": PretrainConfig(
             **on_cpu,
             **often,
@@ -106,6 +108,7 @@ def workshop_qwen25_05b() -> dict[str, Any]:
         "split": SplitConfig(validation_share=0.05),
         "model": ModelConfig(source=QWEN, licence="Apache-2.0", attribution="Qwen2.5-0.5B by Alibaba Cloud."),
         "binarize": BinarizeConfig(prefix="ja_wiki_"),
+        "nemo_checkpoint": NemoImportConfig(),
         "pretrain": PretrainConfig(),
         "instructions": InstructionsConfig(kind="template"),
         "lora": LoraConfig(base_name="Qwen/Qwen2.5-0.5B"),

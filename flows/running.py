@@ -12,7 +12,7 @@ from flows.recipes import PipelineConfig
 from flows.runs import Stopped
 from infra.settings import load_settings
 from tasks.runtime import Runtime
-from tasks.stages import STAGES
+from tasks.stages import ALL_STAGES
 from tasks.training.executors import executor_of
 
 Story = Callable[[PipelineConfig, Any], Any]
@@ -29,8 +29,10 @@ def runtime_of(config: PipelineConfig, store: Path | None = None) -> Runtime:
 
 def check_stage_name(name: str | None) -> None:
     """Raises UsageError for a stage that does not exist."""
-    if name is not None and name not in STAGES:
-        raise UsageError(f"`{name}`: no such stage, expected one of {', '.join(STAGES)}", hint="see `tsuzuki stages`")
+    if name is not None and name not in ALL_STAGES:
+        raise UsageError(
+            f"`{name}`: no such stage, expected one of {', '.join(ALL_STAGES)}", hint="see `tsuzuki stages`"
+        )
 
 
 def run_story(

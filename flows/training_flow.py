@@ -11,7 +11,7 @@ from data_contracts.artifacts import Adapter, HfModel, InstructionSet
 from flows.corpus_flow import CorpusResult, corpus_story
 from flows.recipes import PipelineConfig
 from flows.running import run_story
-from tasks.stages import EXPORT, INSTRUCTIONS, LORA, PRETRAIN
+from tasks.stages import EXPORT, INSTRUCTIONS, LORA, NEMO_CHECKPOINT, PRETRAIN
 
 
 class TrainingResult(NamedTuple):
@@ -23,7 +23,10 @@ class TrainingResult(NamedTuple):
 
 def training_story(config: PipelineConfig, run: Any, data: CorpusResult) -> TrainingResult:
     """From a base model and token files to a merged model."""
-    continued = run(PRETRAIN, config.pretrain, base=data.base, tokens=data.tokens)
+    start = {"base": data.base, "tokens": data.tokens}
+    if config.pretrain.backend == "nemo":
+        start["nemo_checkpoint"] = run(NEMO_CHECKPOINT, config.nemo_checkpoint, base=data.base)
+    continued = run(PRETRAIN, config.pretrain, **start)
     instructions = run(INSTRUCTIONS, config.instructions, raw=data.raw, corpus=data.corpus)
     adapter = run(LORA, config.lora, model=continued, instructions=instructions)
     tuned = run(EXPORT, config.export, base=data.base, continued=continued, adapter=adapter)

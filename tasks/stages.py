@@ -9,6 +9,7 @@ from data_contracts.artifacts import (
     EvalReport,
     HfModel,
     InstructionSet,
+    NemoCheckpoint,
     RawCorpus,
     TokenDataset,
 )
@@ -63,6 +64,13 @@ BASE_MODEL = Stage(
     outside="tasks.models.importing:outside_digests",
     summary="the model to continue, with the proof that its weights are loaded",
     retries=3,
+)
+NEMO_CHECKPOINT = Stage(
+    "nemo_checkpoint",
+    NemoCheckpoint,
+    revision=1,
+    body="tasks.models.nemo_importing:import_nemo",
+    summary="the base model in NeMo's format, every bit of it proved; only where backend nemo continues it",
 )
 BINARIZE = Stage(
     "binarize",
@@ -128,3 +136,7 @@ STAGES: dict[str, Stage] = {
         ACQUIRE, FILTER, DEDUP, SPLIT, BASE_MODEL, BINARIZE, PRETRAIN, INSTRUCTIONS, LORA, EXPORT, EVALUATE, DELIVER
     )
 }  # fmt: skip
+"""What every run goes through."""
+
+ALL_STAGES: dict[str, Stage] = {**STAGES, NEMO_CHECKPOINT.name: NEMO_CHECKPOINT}
+"""With those that only some runs have: `nemo_checkpoint` comes before `pretrain` of backend nemo."""

@@ -26,8 +26,9 @@ def import_model(config: dict[str, Any], model: str, folder: str, *, emit: Emit)
 def import_checkpoint(model: Path, folder: Path, emit: Emit, *, free_disk_ratio: float = 3.0) -> dict[str, Any]:
     """Writes `weights/` and `context/` of the model to `folder`; counts and proofs of it.
 
-    Raises SourceError, ModelError or MissingPackage for a model that NeMo cannot take here, StorageError for a disk with less than
-    free_disk_ratio times the weights free, and UnprovenWeightsError unless every tensor comes back bit for bit.
+    Raises SourceError, ModelError or MissingPackage for a model that NeMo cannot take here, StorageError for a disk
+    with less than free_disk_ratio times the weights free, and UnprovenWeightsError unless every tensor comes back bit
+    for bit.
     """
     check_disk(model, folder, free_disk_ratio)
     with tempfile.TemporaryDirectory(prefix="tsuzuki-view-") as place:

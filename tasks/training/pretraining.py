@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from data_contracts.artifacts import HfModel, TokenDataset
+from data_contracts.artifacts import HfModel, NemoCheckpoint, TokenDataset
 from data_contracts.errors import DamagedArtifact, DataError
 from data_contracts.manifest import Summary
 from tasks.training.backends import TrainingJob
@@ -16,11 +16,17 @@ from tasks.workspace import Workspace
 HINT = "binarize the corpus with the tokenizer of this base model"
 
 
-def pretrain(config: PretrainConfig, workspace: Workspace, base: HfModel, tokens: TokenDataset) -> Summary:
+def pretrain(
+    config: PretrainConfig,
+    workspace: Workspace,
+    base: HfModel,
+    tokens: TokenDataset,
+    nemo_checkpoint: NemoCheckpoint | None = None,
+) -> Summary:
     """Leaves a Hugging Face folder like the base's with trained weights, `training.json` and `logs/metrics.jsonl`.
 
     The weights are trained in fp32 and saved in the dtype that the base's config declares; every other file is the
-    base's, byte for byte. Raises DataError if the tokens were made by another tokenizer, UnprovenWeightsError,
+    base's, byte for byte. nemo_checkpoint: the base for backend nemo, which makes one in its scratch without it. Raises DataError if the tokens were made by another tokenizer, UnprovenWeightsError,
     ModelError, TrainingDiverged, and WorkerLost (worth a retry) for a worker that was stopped.
     """
     proofs = tokens.manifest.summary.proofs
@@ -32,6 +38,7 @@ def pretrain(config: PretrainConfig, workspace: Workspace, base: HfModel, tokens
         train=tokens.prefix("train").resolve(),
         validation=tokens.prefix("validation").resolve(),
         eod_token_id=_proof(tokens, proofs, "eod_token_id"),
+        nemo_checkpoint=nemo_checkpoint.path.resolve() if nemo_checkpoint else None,
         output=workspace.path.resolve(),
         scratch=workspace.scratch.resolve(),
     )
