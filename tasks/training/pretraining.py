@@ -26,8 +26,9 @@ def pretrain(
     """Leaves a Hugging Face folder like the base's with trained weights, `training.json` and `logs/metrics.jsonl`.
 
     The weights are trained in fp32 and saved in the dtype that the base's config declares; every other file is the
-    base's, byte for byte. nemo_checkpoint: the base for backend nemo, which makes one in its scratch without it. Raises DataError if the tokens were made by another tokenizer, UnprovenWeightsError,
-    ModelError, TrainingDiverged, and WorkerLost (worth a retry) for a worker that was stopped.
+    base's, byte for byte. nemo_checkpoint: the base for backend nemo, which makes one in its scratch where there is
+    none. Raises DataError if the tokens were made by another tokenizer, UnprovenWeightsError, ModelError,
+    TrainingDiverged, and WorkerLost (worth a retry) for a worker that was stopped.
     """
     proofs = tokens.manifest.summary.proofs
     _check_tokenizer(base, tokens, proofs)
