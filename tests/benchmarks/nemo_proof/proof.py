@@ -90,7 +90,8 @@ def import_models(scene: Scene) -> None:
 
 def import_model(scene: Scene, model: str) -> None:
     with scene.timed(f"import {model}") as figures:
-        figures.update(gigabytes=size(scene.checkpoint(model)))
+        artifact = scene.imported(model)
+        figures.update(gigabytes=size(artifact.path), **artifact.manifest.summary.model_dump(exclude={"sources"}))
 
 
 def train_transformers(scene: Scene) -> None:

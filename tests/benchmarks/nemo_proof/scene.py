@@ -17,13 +17,11 @@ sys.path.insert(0, str(ROOT))
 
 from data_contracts.artifacts import Corpus, InstructionSet, TokenDataset  # noqa: E402
 from tasks import stages  # noqa: E402
-from tasks.job import run_worker  # noqa: E402
 from tasks.models.config import ExportConfig, ModelConfig, NemoImportConfig  # noqa: E402
 from tasks.runtime import Runtime  # noqa: E402
 from tasks.stage import Request, Stage  # noqa: E402
 from tasks.store import Store  # noqa: E402
 from tasks.training.config import LoraConfig, PretrainConfig  # noqa: E402
-from tasks.workspace import Workspace  # noqa: E402
 
 VOCABULARIES = {"qwen": 151_669, "smollm2": 49_152}
 """Tokens of each tokenizer, by which its token files are told apart."""
@@ -37,11 +35,11 @@ LORA_STEPS = 60
 class Scene:
     """work: folder of the store and the models, kept from call to call. small: shapes and steps for a trial on a CPU.
 
-    suffix: of the store; another one builds the same keys anew from the same inputs.
+    suffix: of the store; another one builds the same keys anew from the same inputs, with a checkpoint on the way.
     """
 
     def __init__(self, options: Any, suffix: str = "") -> None:
-        self.options, self.small, self.work = options, options.small, options.work
+        self.options, self.small, self.work, self.suffix = options, options.small, options.work, suffix
         self.device = "cpu" if options.small else "cuda"
         self.store = Store(self.work / f"store{suffix}")
         self.material = Store(self.work / "material")
@@ -83,32 +81,13 @@ class Scene:
             self.pretrain_config(model, backend),
             base=self.base(model),
             tokens=self.tokens(model),
-            **self.imported(model, backend),
+            **({"nemo_checkpoint": self.imported(model)} if backend == "nemo" else {}),
         )
 
-    def imported(self, model: str, backend: str = "nemo") -> dict[str, Any]:
-        """The NeMo checkpoint of the base as an input of a stage; nothing for backend transformers."""
-        if backend != "nemo" or not hasattr(stages, "NEMO_CHECKPOINT"):
-            return {}
+    def imported(self, model: str) -> Any:
+        """The base as a NeMo checkpoint."""
         scene = Scene(self.options)
-        return {"checkpoint": scene.build(stages.NEMO_CHECKPOINT, NemoImportConfig(), base=scene.base(model))}
-
-    def checkpoint(self, model: str) -> Path:
-        """Folder of the NeMo checkpoint of the base."""
-        for artifact in self.imported(model).values():
-            return artifact.path
-        folder = self.work / f"imported-{model}"
-        if not (folder / "context").exists():
-            workspace = Workspace(folder, self.runtime)
-            arguments = {"config": NemoImportConfig().model_dump(), "model": str(self.base(model).path.resolve())}
-            proofs = run_worker(
-                "tasks.models.nemo_import:import_model",
-                {**arguments, "folder": str(folder)},
-                workspace,
-                python=self.options.nemo_python,
-            )
-            (self.work / f"imported-{model}.json").write_text(json.dumps(proofs), encoding="utf-8")
-        return folder
+        return scene.build(stages.NEMO_CHECKPOINT, NemoImportConfig(), base=scene.base(model))
 
     def adapter(self) -> Any:
         model = self.trained("qwen", "nemo")
@@ -130,7 +109,7 @@ class Scene:
                 "max_steps": steps,
                 "warmup_steps": steps // 10,
                 "validate_every_steps": max(1, steps // 2),
-                "checkpoint_every_steps": max(1, steps // 2),
+                "checkpoint_every_steps": max(1, steps // 2 if self.suffix else steps),
                 **changes,
             }
         )

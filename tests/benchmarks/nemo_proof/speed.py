@@ -53,7 +53,7 @@ def main() -> None:
     folder = options.work / "speed"
     shutil.rmtree(folder, ignore_errors=True)
     scene = Scene(options)
-    base, checkpoint = scene.base(options.model), scene.checkpoint(options.model)
+    base, checkpoint = scene.base(options.model), scene.imported(options.model).path.resolve()
     started = time.monotonic()
     turns = [Turn(scene, name, changes, folder / name, base, checkpoint) for name, changes in options.variants]
     try:
