@@ -9,7 +9,6 @@ pass over the width of heads, and write every process's tokenizer to one folder 
 from __future__ import annotations
 
 import contextlib
-import gc
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -60,6 +59,7 @@ def importer(connector: NemoConnector, view: Path) -> Any:
         def apply(self, output_path: Path, **options: Any) -> Path:
             source, target = transformers_model(view), self.init()
             trainer = self.nemo_setup(target, _trainer(ckpt_save_optimizer=False, always_save_context=True))
+            _cast_weights(target)
             with ties_kept(_is_tied(view)):
                 self.convert_state(source, target)
             self.nemo_save(output_path, trainer)
@@ -217,9 +217,16 @@ def loaded(checkpoint: Path) -> tuple[Any, Any]:
     trainer.strategy.setup_environment()
     with _strategy_lib.megatron_cpu_init_context(model.config):
         model.configure_model()
+    _cast_weights(model)
     trainer.strategy.setup(trainer)
     trainer.strategy.load_checkpoint(checkpoint)
     return model, trainer
+
+
+def _cast_weights(model: Any) -> None:
+    """All weights in the type of the config; norms outside of Transformer Engine are made in fp32 whatever it says."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(model.config.params_dtype)
 
 
 def _trainer(**strategy: Any) -> Any:
@@ -231,10 +238,10 @@ def _trainer(**strategy: Any) -> Any:
 
 
 def end(trainer: Any) -> None:
+    """Leaves Megatron's process groups, so that another model can be made in this process."""
     from nemo.lightning import teardown
 
     teardown(trainer)
-    gc.collect()
 
 
 def _model_class(connector: NemoConnector) -> Any:

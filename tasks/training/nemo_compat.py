@@ -91,7 +91,7 @@ def tell_lora_of_absent_engine() -> bool:
 def ask_for_no_absent_kernel() -> bool:
     """NeMo's configs of Llama and Mixtral ask for kernels of Transformer Engine and Apex, there or not, and fail.
 
-    The rotary angles and the norms are then Megatron's and torch's own, which give the same, unfused. Off where
+    Rotary angles, norms and softmax are then Megatron's and torch's own, which give the same, unfused. Off where
     Transformer Engine can be imported.
     """
     from nemo.collections.llm.gpt.model import base
@@ -104,7 +104,7 @@ def ask_for_no_absent_kernel() -> bool:
     if not getattr(check, "asks_for_no_absent_kernel", False):
 
         def unfused(config: Any) -> None:
-            config.apply_rope_fusion = config.persist_layer_norm = False
+            config.apply_rope_fusion = config.persist_layer_norm = config.masked_softmax_fusion = False
             check(config)
 
         unfused.asks_for_no_absent_kernel = True  # pyright: ignore[reportFunctionMemberAccess]

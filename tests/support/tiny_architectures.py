@@ -7,13 +7,15 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import save_file
 
 from micro_model import MICRO
 from tasks.models.folders import write_json
 from tasks.models.tiny import CONTROL_TOKENS, END_TOKEN, save_tokenizer, train_tokenizer
 
-VOCABULARY_SIZE = 336
-"""Rows of the embedding: more than the tokenizer's 320 tokens, and no multiple of 128."""
+VOCABULARY_SIZE = 520
+"""Rows of the embedding: more than any tokenizer of the tests has tokens, and no multiple of 128."""
+TEXT_LENGTH = 40
 SHAPE = {
     "vocab_size": VOCABULARY_SIZE,
     "hidden_size": 32,
@@ -58,7 +60,10 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def make_model(name: str, folder: Path, texts: list[str], dtype: str = "float32") -> None:
-    """Writes the folder of one of MODELS; equal arguments give equal weights. texts: for the tokenizer."""
+    """Writes the folder of one of MODELS; and beside it `<folder>.logits`, what it gives for some ids.
+
+    texts: what its tokenizer is trained on.
+    """
     kind, differences = MODELS[name]
     model_class = getattr(transformers, f"{kind.removesuffix('Text')}ForCausalLM")
     config = getattr(transformers, f"{kind}Config")(**{**SHAPE, **differences})
@@ -69,6 +74,10 @@ def make_model(name: str, folder: Path, texts: list[str], dtype: str = "float32"
             if weight.dim() == 1:
                 weight.add_(torch.randn_like(weight) * 0.1)
     folder.mkdir(parents=True, exist_ok=True)
+    ids = torch.randint(0, VOCABULARY_SIZE, (2, TEXT_LENGTH))
+    with torch.no_grad():
+        logits = model.eval()(input_ids=ids, use_cache=False).logits.contiguous()
+    save_file({"ids": ids, "logits": logits}, folder.with_suffix(".logits"))
     model.to(getattr(torch, dtype)).save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
     write_json(folder / "generation_config.json", {"do_sample": False, "max_new_tokens": 20, "eos_token_id": 0})
