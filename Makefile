@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 STORE ?= tsuzuki-store
 
-.PHONY: demo test bench curator nemo-env check format schemas clean
+.PHONY: demo test faults bench curator nemo-env check format schemas clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
@@ -21,8 +21,11 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: $(VENV)/.ready  ## the whole pipeline on the bundled sample: offline, on the CPU
 	$(BIN)/tsuzuki run demo --store $(STORE)
 
-test: $(VENV)/.ready  ## every test that can run here
+test: $(VENV)/.ready  ## every test that can run here in minutes
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/.ready  ## every fault that a run has to survive
+	$(BIN)/python -m pytest tests/faults -m 'faults or not faults' --durations=0
 
 BENCH_RUNS ?= 3
 # Real text and a real tokenizer for `make bench`: folders of JSON lines, and with tokenizer.json.

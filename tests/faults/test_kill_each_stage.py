@@ -2,33 +2,124 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import signal
+import subprocess
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from command_line import MICRO, Tsuzuki, digests
+from tasks.acquire import sample
+from tasks.runtime import Runtime
 from tasks.stages import STAGES
 
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> dict[str, str]:
-    store = tmp_path_factory.mktemp("undisturbed") / "store"
-    Tsuzuki().stages("demo", "--config", MICRO, "--store", store)
-    return digests(store)
+CORPUS_BYTES = 20 << 20
+"""More than `map_jobs` reads without worker processes."""
 
 
-def kill_in(stage: str, store: Path) -> None:
-    """Starts the run and kills its main process with -9 once it works on that stage."""
-    run = Tsuzuki().start("run", "demo", "--config", MICRO, "--store", store)
-    deadline = time.monotonic() + 120
-    while not _at_work(stage, store):
+@pytest.mark.faults
+def test_a_run_killed_in_every_stage_ends_like_an_undisturbed_one(tmp_path):
+    undisturbed, store = tmp_path / "undisturbed", tmp_path / "store"
+    Tsuzuki().stages("demo", "--config", MICRO, "--store", undisturbed)
+    for stage in STAGES:
+        run = Tsuzuki().start("run", "demo", "--config", MICRO, "--store", store)
+        wait_until(lambda stage=stage: at_work(stage, store), run)
+        kill_flow(run)
+        assert stage not in digests(store)
+    lines = Tsuzuki().stages("demo", "--config", MICRO, "--store", store)
+    assert lines["deliver"]["status"] == "built"
+    assert digests(store) == digests(undisturbed)
+    assert_nothing_is_left(store)
+
+
+@pytest.mark.filterwarnings("ignore")  # of prefect, imported by this process
+def test_a_killed_corpus_worker_flow_and_training_end_like_an_undisturbed_run(tmp_path):
+    corpus, undisturbed, store = tmp_path / "corpus", tmp_path / "undisturbed", tmp_path / "store"
+    write_corpus(corpus)
+    run = start_to_pretrain(corpus, store)
+    wait_until(lambda: descendant(run, "spawn_main"), run).kill()
+    wait_until(lambda: not descendant(run, "spawn_main"), run)
+    kill_flow(run)  # it waits to try again
+    assert not digests(store)
+    with ThreadPoolExecutor(1) as beside:
+        reference = beside.submit(call_to_pretrain, corpus, undisturbed)
+        run = start_to_pretrain(corpus, store)
+        wait_until(lambda: at_work("pretrain", store), run)
+        wait_until(lambda: descendant(run, "tasks.worker"), run).kill()
+        finish(run)  # it tries again by itself
+        reference.result()
+    assert "pretrain" in digests(store)
+    assert digests(store) == digests(undisturbed)
+    assert_nothing_is_left(store)
+
+
+def write_corpus(folder: Path) -> None:
+    """The sample, spread over two files, with lines so long that they are read by worker processes."""
+    folder.mkdir()
+    documents = list(sample.generate(240, seed=7).documents())
+    filler = "続" * (CORPUS_BYTES // 3 // len(documents))
+    for half in (0, 1):
+        rows = ({"id": d.id, "text": d.text, "filler": filler} for d in documents[half::2])
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+        (folder / f"{half}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+
+
+def start_to_pretrain(corpus: Path, store: Path) -> subprocess.Popen[str]:
+    source = f"source={{kind: local, path: '{corpus}'}}"
+    words = ("run", "demo", "--config", MICRO, "--set", source, "--store", store, "--until", "pretrain")
+    return Tsuzuki().start(*words, TSUZUKI_WORKERS="2")
+
+
+def call_to_pretrain(corpus: Path, store: Path) -> None:
+    """The same by plain function calls: no Prefect, no worker processes for shards."""
+    from flows.configuration import load_config
+    from flows.pipeline_flow import pipeline_story
+    from flows.runs import Run, Stopped
+
+    config = load_config("demo", MICRO, (f"source={{kind: local, path: '{corpus}'}}",))
+    with pytest.raises(Stopped):
+        pipeline_story(config, Run(Runtime(store=store), until="pretrain"))
+
+
+def at_work(stage: str, store: Path) -> bool:
+    """Whether the stage has begun; for a training, whether it has written a checkpoint."""
+    partial = next(store.glob(f".partial/{stage}-*"), None)
+    if partial is None:
+        return False
+    return stage not in ("pretrain", "lora") or any(partial.glob(".scratch/checkpoints/step-*"))
+
+
+def descendant(run: subprocess.Popen[str], word: str) -> psutil.Process | None:
+    """A process below that run with the word in its command line."""
+    for child in psutil.Process(run.pid).children(recursive=True):
+        try:
+            if any(word in part for part in child.cmdline()):
+                return child
+        except psutil.NoSuchProcess:
+            continue
+    return None
+
+
+def wait_until(look: Callable[[], Any], run: subprocess.Popen[str], seconds: float = 120) -> Any:
+    """What `look` finds while the run goes on."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
         assert run.poll() is None, run.stderr.read() if run.stderr else ""
-        assert time.monotonic() < deadline, f"{stage} did not start"
-        time.sleep(0.002)
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.01)
+    return found
+
+
+def kill_flow(run: subprocess.Popen[str]) -> None:
+    """SIGKILL to the run's main process; the others must end by themselves."""
     children = psutil.Process(run.pid).children(recursive=True)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
@@ -38,20 +129,16 @@ def kill_in(stage: str, store: Path) -> None:
     assert not [c for c in children if c.is_running()], "processes outlive the killed run"
 
 
-def _at_work(stage: str, store: Path) -> bool:
-    """Whether the stage has begun; for a training, whether it has written a checkpoint."""
-    partial = next(store.glob(f".partial/{stage}-*"), None)
-    if partial is None:
-        return False
-    return stage not in ("pretrain", "lora") or any(partial.glob(".scratch/checkpoints/step-*"))
+def finish(run: subprocess.Popen[str]) -> None:
+    _, told = run.communicate(timeout=300)
+    assert run.returncode == 0, told
 
 
-def test_a_run_killed_in_every_stage_ends_like_an_undisturbed_one(undisturbed, tmp_path):
-    store = tmp_path / "store"
-    for stage in STAGES:
-        kill_in(stage, store)
-        assert stage not in digests(store)
-    lines = Tsuzuki().stages("demo", "--config", MICRO, "--store", store)
-    assert lines["deliver"]["status"] == "built"
-    assert digests(store) == undisturbed
+def assert_nothing_is_left(store: Path) -> None:
+    """No half-done work, no lock held, no process that works on the store."""
     assert not list((store / ".partial").iterdir())
+    for path in (store / ".locks").iterdir():
+        with open(path) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    words = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    assert not [line for line in words if any(str(store) in word for word in line)]

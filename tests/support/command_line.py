@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,8 +29,8 @@ class Tsuzuki:
         lines = [json.loads(line) for line in self("run", *words).stdout.splitlines()]
         return {line["stage"]: line for line in lines}
 
-    def start(self, *words: object) -> subprocess.Popen[str]:
-        """Starts it in a process group of its own, to be killed."""
+    def start(self, *words: object, **environment: str) -> subprocess.Popen[str]:
+        """Starts it in a process group of its own, to be killed; `environment` is laid over ours."""
         return subprocess.Popen(
             [*self.command, *map(str, words)],
             cwd=ROOT,
@@ -37,6 +38,7 @@ class Tsuzuki:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            env={**os.environ, **environment},
         )
 
 
