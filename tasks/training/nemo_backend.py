@@ -27,8 +27,9 @@ from tasks.training.packing import steps_of_epochs
 from tasks.training.weights import base_dtype
 from tasks.worker import Emit
 
-LOGITS_TOLERANCE = {"fp32": 1e-3, "bf16": 0.15}
-"""Mean difference of a logit between NeMo and the exported model in fp32; bf16 has 8 bits of mantissa."""
+LOGITS_TOLERANCE = {"fp32": 1e-3, "bf16": 0.1}
+"""Mean difference of a logit between NeMo and the result in fp32, in units of the logits' own spread. bf16 has 8 bits
+of mantissa, which the layers add up: transformers in bf16 is 0.03 from itself in fp32; another model would be 1."""
 
 
 def run(job: dict[str, Any], emit: Emit, executor: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -156,6 +157,17 @@ def _train(job: NemoJob, emit: Emit, executor: dict[str, Any]) -> None:
         emit("start", step=job.num_steps, steps=job.num_steps)
         return
     launch(job.save(), job.events, executor_of(executor), emit)
+    _leave_process_group()
+
+
+def _leave_process_group() -> None:
+    """Ends the process group of a training in this process: that of a GPU cannot serve the export, on the CPU."""
+    if not torch.distributed.is_initialized():
+        return
+    from megatron.core import parallel_state
+
+    parallel_state.destroy_model_parallel()
+    torch.distributed.destroy_process_group()
 
 
 def _state(checkpoint: Path) -> TrainingState | None:
@@ -236,24 +248,30 @@ def _compared(job: NemoJob, model: Any) -> dict[str, Any]:
 
     if not job.last_logits.exists():
         return {"logits_compared": 0}
-    saved, precision = load_file(job.last_logits), job.training.config.precision
+    saved = load_file(job.last_logits)
     found = model(input_ids=saved["input_ids"], use_cache=False).logits.float()
     expected = saved["logits"][..., : found.shape[-1]]
     difference = (found - expected).abs()
-    mean, tolerance = float(difference.mean()), LOGITS_TOLERANCE[precision]
-    if not mean <= tolerance:
+    relative, coarsest = float(difference.mean() / expected.std()), _coarsest(job)
+    if not relative <= LOGITS_TOLERANCE[coarsest]:
         raise ModelError(
-            f"`{job.training.output}`: its logits are {mean:.4f} from NeMo's in the mean, expected at most {tolerance} "
-            f"({precision})",
+            f"`{job.training.output}`: its logits are {relative:.4f} of their spread from NeMo's in the mean, "
+            f"expected at most {LOGITS_TOLERANCE[coarsest]} ({coarsest})",
             hint="the export does not hold what was trained; please report it with the architecture",
         )
     agreeing = (found.argmax(-1) == expected.argmax(-1)).float().mean()
     return {
         "logits_compared": difference.numel(),
-        "logits_mean_difference": mean,
+        "logits_relative_difference": relative,
         "logits_largest_difference": float(difference.max()),
         "logits_same_best_token": float(agreeing),
     }
+
+
+def _coarsest(job: NemoJob) -> str:
+    """The coarser of what NeMo computed in and what the weights are saved in."""
+    saved = base_dtype(job.training.model)
+    return "fp32" if job.training.config.precision == "fp32" and saved == torch.float32 else "bf16"
 
 
 def _result(job: NemoJob, counts: dict[str, int], facts: dict[str, Any]) -> TrainingResult:
