@@ -19,6 +19,7 @@ STORE_HELP = "Folder of the artifacts. [default: TSUZUKI_STORE, or ./tsuzuki-sto
 
 ELSEWHERE = {
     "checkpoints": "flows.checkpoint_commands",
+    "doctor": "flows.doctor_command",
     "executor": "flows.executor_command",
     "generate": "flows.generate_command",
 }

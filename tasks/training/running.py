@@ -12,6 +12,8 @@ from data_contracts.manifest import Summary
 from tasks.job import run_worker
 from tasks.runtime import Runtime
 from tasks.training.backends import TrainingJob, TrainingResult, backend_function
+from tasks.training.config import OptimizationConfig
+from tasks.training.executors import ExecutorSettings
 from tasks.training.tracking import Track, tracking
 from tasks.workspace import Workspace
 
@@ -38,17 +40,19 @@ def run_training(
 
 def _executor(job: TrainingJob, runtime: Runtime) -> dict[str, Any]:
     """What backend nemo gets besides its job. Raises ConfigError unless the executor starts the job's processes."""
-    nemo = job.config.nemo
-    if nemo is None:
-        return {}
-    layout = runtime.executor.layout
-    if (layout.nodes, layout.processes_per_node) != (nemo.num_nodes, nemo.num_gpus):
+    check_layout(job.config, runtime.executor)
+    return {"executor": runtime.executor.model_dump(mode="json")} if job.config.nemo else {}
+
+
+def check_layout(config: OptimizationConfig, executor: ExecutorSettings) -> None:
+    """Raises ConfigError unless the executor starts the processes that a training on backend nemo asks for."""
+    nemo, layout = config.nemo, executor.layout
+    if nemo and (layout.nodes, layout.processes_per_node) != (nemo.num_nodes, nemo.num_gpus):
         raise ConfigError(
-            f"`executor {runtime.executor.kind}`: starts {layout.nodes} x {layout.processes_per_node} processes, the "
+            f"`executor {executor.kind}`: starts {layout.nodes} x {layout.processes_per_node} processes, the "
             f"config asks for nemo.num_nodes {nemo.num_nodes} x nemo.num_gpus {nemo.num_gpus}",
             hint="set TSUZUKI_EXECUTOR to a block with that many (examples lie in infra/executors/), or change `nemo`",
         )
-    return {"executor": runtime.executor.model_dump(mode="json")}
 
 
 def interpreter_of(backend: str, runtime: Runtime) -> Path:
