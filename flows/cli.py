@@ -22,6 +22,8 @@ ELSEWHERE = {
     "doctor": "flows.doctor_command",
     "executor": "flows.executor_command",
     "generate": "flows.generate_command",
+    "serve": "flows.serve_command",
+    "setup": "flows.serve_command",
 }
 """Commands by name that stand, under that name, in a module of their own."""
 

@@ -16,11 +16,16 @@ def end_server_with_this_process() -> None:
     """
     for child in psutil.Process().children():
         if SERVER_FACTORY in child.cmdline():
-            # The guard's standard input is a pipe that only this process holds; it ends when this process ends.
-            subprocess.Popen(
-                ["/bin/sh", "-c", 'cat >/dev/null; kill "$0" 2>/dev/null', str(child.pid)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            end_with_this_process(child.pid)
+
+
+def end_with_this_process(pid: int) -> subprocess.Popen[bytes]:
+    """The guard: a shell that sends SIGTERM to `pid` when this process is gone, however it went."""
+    # The guard's standard input is a pipe that only this process holds; it ends when this process ends.
+    return subprocess.Popen(
+        ["/bin/sh", "-c", 'cat >/dev/null; kill "$0" 2>/dev/null', str(pid)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )

@@ -19,10 +19,15 @@ from tasks.runtime import WandbConfig
 from tasks.training.config import InstructionsConfig, LoraConfig, PretrainConfig
 
 
+def _require_nothing(schema: dict[str, Any]) -> None:
+    """The recipe fills what is missing, so Prefect's form must not ask for it."""
+    schema.pop("required", None)
+
+
 class PipelineConfig(BaseModel):
     """Everything that decides what a run makes. `recipe` fills what is not given."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_require_nothing)
 
     recipe: str = Field(default="demo", description="Recipe that fills every field that is not given.")
     source: SourceConfig = Field(description="Where documents come from.")

@@ -20,7 +20,7 @@ Story = Callable[[PipelineConfig, Any], Any]
 
 def runtime_of(config: PipelineConfig, store: Path | None = None) -> Runtime:
     """The runtime of this machine's settings; `store` overrides theirs."""
-    values = load_settings().model_dump()
+    values = load_settings().model_dump(include=set(Runtime.model_fields))
     if store is not None:
         values["store"] = store
     values["executor"] = executor_of(values["executor"])
@@ -47,7 +47,12 @@ def run_story(
     check_stage_name(rebuild_from)
     title = f"{config.source.kind} × {config.model.source}"
     run = PrefectRun(
-        runtime_of(config, store), rebuild_from, until, title=title, tags=("tsuzuki", config.recipe, config.source.kind)
+        runtime_of(config, store),
+        rebuild_from,
+        until,
+        title=title,
+        tags=("tsuzuki", config.recipe, config.source.kind),
+        gpu_limit=load_settings().gpu_limit,
     )
     with suppress(Stopped):
         story(config, run)

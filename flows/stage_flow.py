@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import CacheKeyFnPolicy
+from prefect.runtime import task_run
 
 from data_contracts.artifacts import Artifact
 from data_contracts.errors import TsuzukiError
 from data_contracts.files import digest_of
+from flows.gpu_slot import gpu_slot, needs_gpu
 from flows.progress_words import progress_words
 from flows.runs import Run
 from flows.stage_markdown import stage_markdown
@@ -34,6 +38,7 @@ class PrefectRun(Run):
 
     title: str = ""
     tags: tuple[str, ...] = ("tsuzuki",)
+    gpu_limit: str = "tsuzuki-gpu"
 
     def build(self, request: Request, rebuild: bool) -> Built:
         stage = request.stage
@@ -61,11 +66,18 @@ class PrefectRun(Run):
         return f"{request.stage.name}-{digest_of([str(self.store.root.resolve()), request.key])}"
 
     def _build_and_tell(self, key: str, rebuild: bool, hidden: _Hidden) -> tuple[str, Status]:
-        built = Run.build(self, hidden.request, rebuild)
+        with self._gpu_for(hidden.request, rebuild):
+            built = Run.build(self, hidden.request, rebuild)
         artifact = hidden.request.stage.output.open(built.path)
         if built.status != "cached":
             _tell(hidden.request.stage, artifact)
         return str(built.path), built.status
+
+    def _gpu_for(self, request: Request, rebuild: bool) -> AbstractContextManager[None]:
+        # Before the store's lock: who waits for the GPU must not keep others from what is being built.
+        if needs_gpu(request, self.runtime) and (rebuild or self.store.find(request) is None):
+            return gpu_slot(self.gpu_limit, UUID(str(task_run.id)))
+        return nullcontext()
 
     def progress_of(self, stage: Stage) -> Any:
         return _ProgressInUi(stage, Run.progress_of(self, stage))

@@ -63,6 +63,12 @@ class Settings(BaseSettings):
     cancel_grace_seconds: float = Field(default=30.0, ge=0, description="Between SIGTERM and SIGKILL for a worker.")
     spark_submit: Path | None = Field(default=None, description="The program spark-submit, for the real Uzushio.")
     uzushio_jar: Path | None = Field(default=None, description="The jar of Uzushio.")
+    gpu_limit: str = Field(
+        default="tsuzuki-gpu", min_length=1, description="Prefect global concurrency limit of this machine's GPU."
+    )
+    server_auth: SecretStr | None = Field(
+        default=None, validation_alias="PREFECT_SERVER_API_AUTH_STRING", description="`user:password` of the server."
+    )
     gitlab_token: SecretStr | None = Field(
         default=None, validation_alias="GITLAB_TOKEN", description="Token for the LLM-JP GitLab."
     )
