@@ -33,8 +33,8 @@ class NemoConfig(BaseModel):
         default=True, description="NVIDIA's kernels; without them the slower layers of Megatron Core are used."
     )
     distributed_optimizer: bool = Field(default=False, description="Optimizer state shared by the data-parallel GPUs.")
-    cross_entropy: Literal["native", "te"] | None = Field(
-        default="native", description="Fused cross-entropy of Megatron Core or Transformer Engine; null: not fused."
+    fused_cross_entropy: bool = Field(
+        default=True, description="Head's loss by the kernels of transformer_engine, or Megatron Core's without it."
     )
     cuda_graphs: bool = Field(default=False, description="Each layer as a CUDA graph; needs transformer_engine.")
     fp8: bool = Field(default=False, description="Matrix products in FP8 (hybrid, delayed scaling); needs bf16.")
@@ -57,8 +57,8 @@ class NemoConfig(BaseModel):
             )
         if self.sequence_parallel and self.tensor_parallel == 1:
             raise ValueError("sequence_parallel needs tensor_parallel above 1")
-        if (self.cuda_graphs or self.fp8 or self.cross_entropy == "te") and not self.transformer_engine:
-            raise ValueError("cuda_graphs, fp8 and cross_entropy te need transformer_engine")
+        if (self.cuda_graphs or self.fp8) and not self.transformer_engine:
+            raise ValueError("cuda_graphs and fp8 need transformer_engine")
         return self
 
 

@@ -134,8 +134,8 @@ def model_settings(task: str, config: NemoConfig) -> dict[str, Any]:
     settings: dict[str, Any] = {
         # Every target weighs the same, also where micro-batches hold unequal numbers of them, as pairs do.
         "calculate_per_token_loss": task == "lora",
-        "cross_entropy_loss_fusion": config.cross_entropy is not None,
-        "cross_entropy_fusion_impl": config.cross_entropy or "native",
+        "cross_entropy_loss_fusion": config.fused_cross_entropy,
+        "cross_entropy_fusion_impl": "te" if config.transformer_engine else "native",
     }
     if config.cuda_graphs:
         settings |= {"enable_cuda_graph": True, "use_te_rng_tracker": True}
@@ -143,6 +143,7 @@ def model_settings(task: str, config: NemoConfig) -> dict[str, Any]:
         from nemo.collections.llm.gpt.model.base import local_layer_spec
 
         settings["transformer_layer_spec"] = local_layer_spec
+        settings["masked_softmax_fusion"] = False  # its kernel is Apex's, and Megatron imports it without asking
     return settings
 
 

@@ -1,10 +1,10 @@
 """Speed of backend `nemo` by micro-batch and kernels: one GPU, a Qwen2.5-0.5B, sequence 2048, 30 steps each.
 
-    python tests/benchmarks/nemo_proof/speed.py m4 m8 m16 m32 m16-te m16-plain m16-graphs m16-fp8 m8-local
+    python tests/benchmarks/nemo_proof/speed.py m4 m8 m16 m32 m16-plain m16-graphs m16-fp8 m8-local
 
 One object a variant goes to OUT/speed.jsonl. mN: N samples a step in one micro-batch. -te, -plain: cross-entropy fused
 by Transformer Engine, or not fused (else Megatron's fusion). -graphs: CUDA graphs. -fp8: matrix products in FP8.
--local: without Transformer Engine. They go together, as in m16-te-graphs.
+-local: without Transformer Engine. They go together, as in m16-fp8-graphs.
 
 All processes import NeMo at once; each then waits for its turn on the GPU, and is ended after its steps, so that no
 checkpoint is written. Speeds are medians of the steps from SETTLED_STEP on. Run proof.py prepare and import before.
@@ -28,8 +28,7 @@ from scene import ROOT, Scene
 
 HERE = Path(__file__).resolve().parent
 KERNELS: dict[str, dict[str, Any]] = {
-    "te": {"cross_entropy": "te"},
-    "plain": {"cross_entropy": None},
+    "plain": {"fused_cross_entropy": False},
     "graphs": {"cuda_graphs": True},
     "fp8": {"fp8": True},
     "local": {"transformer_engine": False},

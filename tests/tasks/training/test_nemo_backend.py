@@ -126,7 +126,7 @@ def test_a_machine_without_nemo_is_told_how_to_get_it(workspace, base, tokens, p
     [
         ({"nemo": {"tensor_parallel": 2}}, "no multiple of tensor x pipeline x context"),
         ({"nemo": {"sequence_parallel": True}}, "needs tensor_parallel above 1"),
-        ({"nemo": {"transformer_engine": False, "fp8": True}}, "need transformer_engine"),
+        ({"nemo": {"transformer_engine": False, "fp8": True}}, "fp8 need transformer_engine"),
         ({"nemo": {"fp8": True}}, "fp8 needs precision bf16"),
         ({"nemo": {"num_gpus": 4}}, "x 4 data-parallel GPUs"),
         ({"compile": True}, "of backend transformers"),
