@@ -15,6 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field
 READ_SIZE_BYTES = 1 << 20
 
 
+def write_private(path: Path, text: str) -> None:
+    """Writes a text file anew that its owner alone can read."""
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
 class FileEntry(BaseModel):
     """One file of an artifact."""
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from data_contracts import errors
 from data_contracts.errors import TsuzukiError, WorkerError, WorkerLost
+from data_contracts.files import write_private
 from tasks.workspace import Workspace
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -36,9 +37,7 @@ def run_worker(
     worker holds the key's lock too, so it is never doubled.
     """
     job_path, log_path = workspace.scratch / "job.json", workspace.scratch / "worker.log"
-    job_path.write_text(
-        json.dumps({"function": function, "arguments": arguments}, ensure_ascii=False), encoding="utf-8"
-    )
+    write_private(job_path, json.dumps({"function": function, "arguments": arguments}, ensure_ascii=False))
     with open(log_path, "ab") as log, _started(job_path, log, workspace, python) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -21,7 +21,7 @@ from data_contracts.files import sync_path
 from data_contracts.manifest import MANIFEST_NAME, DataSource, Manifest, Summary, read_manifest
 from tasks.runtime import Progress, Runtime
 from tasks.stage import Request
-from tasks.workspace import Workspace, no_progress
+from tasks.workspace import PRIVATE, Workspace, no_progress
 
 Status = Literal["built", "cached", "resumed"]
 LOCK_POLL_SECONDS = 0.2
@@ -102,9 +102,10 @@ class Store:
 
         The kernel frees it when the last process that holds the descriptor dies, so nothing stale can remain.
         """
-        folder = self.root / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / request.key, os.O_RDWR | os.O_CREAT, 0o644)
+        # A new store is its owner's alone; whoever shares one makes its folder first.
+        self.root.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        (self.root / ".locks").mkdir(exist_ok=True)
+        descriptor = os.open(self.root / ".locks" / request.key, os.O_RDWR | os.O_CREAT, 0o644)
         waited = False
         try:
             while True:

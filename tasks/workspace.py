@@ -16,6 +16,8 @@ from data_contracts.rows import PARQUET_OPTIONS
 from tasks.runtime import Progress, Runtime
 
 SCRATCH_NAME = ".scratch"
+PRIVATE = 0o700
+"""Mode of folders that hold text before it is filtered, and job files: the owner's alone."""
 
 
 def no_progress(done: int, total: int | None = None, unit: str = "", **figures: Any) -> None:
@@ -25,9 +27,9 @@ def no_progress(done: int, total: int | None = None, unit: str = "", **figures: 
 class Workspace:
     """What a stage body gets besides its inputs and config.
 
-    path: the folder that becomes the artifact. scratch: a folder in it for half-done work; it survives a crash (a
-    resumable stage finds it again) and is removed at the seal. lock_fd: descriptor that holds the lock of this key; a
-    worker process that inherits it keeps others out even when its parent dies.
+    path: the folder that becomes the artifact. scratch: a folder in it, the owner's alone, for half-done work; it
+    survives a crash (a resumable stage finds it again) and is removed at the seal. lock_fd: descriptor that holds the
+    lock of this key; a worker process that inherits it keeps others out even when its parent dies.
     """
 
     def __init__(
@@ -45,7 +47,7 @@ class Workspace:
         self.resumed = resumed
         self.lock_fd = lock_fd
         self.scratch = path / SCRATCH_NAME
-        self.scratch.mkdir(parents=True, exist_ok=True)
+        self.scratch.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         self._entries: dict[str, FileEntry] = {}
 
     @contextmanager

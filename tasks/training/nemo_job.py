@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from data_contracts.files import sync_path
+from data_contracts.files import sync_path, write_private
 from tasks.training.backends import TrainingJob
 
 STATE_NAME = "state.json"
@@ -62,7 +62,7 @@ class NemoJob(BaseModel):
 
     def save(self) -> Path:
         path = self.folder / "job.json"
-        path.write_text(self.model_dump_json(), encoding="utf-8")
+        write_private(path, self.model_dump_json())
         return path
 
 
