@@ -143,6 +143,8 @@ class OptimizationConfig(BaseModel):
             raise ValueError(f"fp8 needs precision bf16, not {self.precision}")
         if self.sequence_length % (2 * self.nemo.context_parallel) and self.nemo.context_parallel > 1:
             raise ValueError("sequence_length must be a multiple of 2 x context_parallel")
+        if self.nemo.transformer_engine and self.device == "cpu":
+            raise ValueError("nemo.transformer_engine needs device cuda; set it to false on a CPU")
         return self
 
     @model_validator(mode="after")
