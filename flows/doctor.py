@@ -183,7 +183,12 @@ def _store(store: Path) -> Finding:
     folder = _existing(store)
     if folder.is_dir() and os.access(folder, os.W_OK | os.X_OK):
         return Finding("store", "ok", str(store.absolute()))
-    return Finding("store", "missing", f"{folder} is no folder that can be written", "set TSUZUKI_STORE or --store to another folder")
+    return Finding(
+        "store",
+        "missing",
+        f"{folder} is no folder that can be written",
+        "set TSUZUKI_STORE or --store to another folder",
+    )
 
 
 def _existing(path: Path) -> Path:
