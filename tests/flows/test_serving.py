@@ -10,94 +10,24 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 import yaml
+from served import WAIT_SECONDS, Served, micro_config, wait_for
 
-from command_line import MICRO, ROOT, Tsuzuki
+from command_line import ROOT
 from flows.lost_runs import flow_run_of
-
-WAIT_SECONDS = 90
-
-
-def wait_for(found: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (result := found()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
-    return result
-
-
-class Served:
-    """A running `tsuzuki serve` with a Prefect home, store and port of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.home, self.store, self.log = folder / "home", folder / "store", folder / "serve.log"
-        self.url = f"http://127.0.0.1:{self.port}/api"
-        self.environment = {
-            **os.environ,
-            "PREFECT_HOME": str(self.home),
-            "PREFECT_WORKER_QUERY_SECONDS": "1",
-            "PREFECT_SERVER_SERVICES_REPOSSESSOR_LOOP_SECONDS": "1",
-            "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "1",
-        }
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                [*Tsuzuki.command, "serve", "--port", str(self.port), "--store", str(self.store)],
-                cwd=ROOT,
-                env=self.environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        wait_for(self._is_ready)
-
-    def _is_ready(self) -> bool:
-        told = self.log.read_text(encoding="utf-8")
-        assert self.process.poll() is None, told
-        return "worker ready" in told
-
-    def get(self, path: str) -> Any:
-        return self._ask("GET", path, None)
-
-    def post(self, path: str, values: dict[str, Any]) -> Any:
-        return self._ask("POST", path, values)
-
-    def _ask(self, method: str, path: str, values: Any) -> Any:
-        """Asks again while SQLite is busy, as Prefect's own clients do."""
-        while (answer := httpx.request(method, f"{self.url}{path}", json=values, timeout=30)).status_code == 503:
-            time.sleep(0.2)
-        return answer.raise_for_status().json()
-
-    def trigger(self, deployment: str, parameters: dict[str, Any]) -> str:
-        """Id of a new flow run, as the UI's button Run makes one."""
-        found = self.get(f"/deployments/name/{deployment}")
-        assert found["status"] in ("READY", "NOT_READY")
-        return self.post(f"/deployments/{found['id']}/create_flow_run", {"parameters": parameters})["id"]
-
-    def processes(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory) -> Iterator[Served]:
     service = Served(tmp_path_factory.mktemp("served"))
     yield service
-    if service.process.poll() is None:
-        service.process.terminate()
-        service.process.wait(timeout=WAIT_SECONDS)
-
-
-def micro_config() -> dict[str, Any]:
-    return {"recipe": "demo", **yaml.safe_load(MICRO.read_text(encoding="utf-8"))}
+    service.stop()
 
 
 def test_every_deployment_of_prefect_yaml_is_registered_as_it_is_written(served):
@@ -123,12 +53,7 @@ def test_every_deployment_of_prefect_yaml_is_registered_as_it_is_written(served)
 
 def test_a_deployment_triggered_through_the_api_runs_to_completed(served):
     run_id = served.trigger("pipeline/demo", {"config": micro_config(), "until": "acquire"})
-
-    def ended() -> str:
-        state = served.get(f"/flow_runs/{run_id}")["state"]
-        return state["type"] if state["type"] in ("COMPLETED", "FAILED", "CRASHED") else ""
-
-    assert wait_for(ended) == "COMPLETED"
+    assert served.end_of(run_id) == "COMPLETED"
     assert list(served.store.glob("acquire/*/manifest.json"))
 
 
