@@ -72,7 +72,8 @@ class Watch(pl.Callback):
         state, step = self.state, trainer.global_step
         if step == 1:
             state.step0_loss = loss
-            self._prove_start(loss)
+            if self.first:  # stages amid a pipeline hold no loss
+                self._prove_start(loss)
         self._guard(step, loss, norm)
         state.step = step
         state.tokens += sum(batch.num_targets for batch in trainer.datamodule.batches.micro_batches(step))
