@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig as PeftLoraConfig
 from safetensors.torch import save_file
 
 from data_contracts.errors import ModelError
 from tasks.training.config import LoraConfig
 from tasks.training.nemo_recipes import LORA_TARGETS, lora_targets
+from tasks.training.weights import write_adapter_config
 
 NEMO_PREFIX = {
     "linear_qkv": "self_attention",
@@ -54,7 +56,14 @@ def export_adapter(checkpoint: Path, base: Path, config: LoraConfig, output: Pat
             f"`{checkpoint}`: {len(found)} trained tensors belong to no adapter, such as {next(iter(found))}", hint=HINT
         )
     save_file(dict(sorted(tensors.items())), output / "adapter_model.safetensors", metadata={"format": "pt"})
-    _write_config(config, [part for target in targets for part in LORA_TARGETS[target]], output)
+    peft_config = PeftLoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,  # pyright: ignore[reportArgumentType]
+        lora_dropout=config.dropout,
+        target_modules=[part for target in targets for part in LORA_TARGETS[target]],
+        task_type="CAUSAL_LM",
+    )
+    write_adapter_config(peft_config, config.base_name, output)
     return num_trained
 
 
@@ -107,25 +116,3 @@ def _rows(target: str, second: torch.Tensor, shape: dict[str, Any]) -> list[torc
     grouped = second.view(groups, heads // groups + 2, width, second.shape[1])
     parts = (grouped[:, : heads // groups], grouped[:, -2:-1], grouped[:, -1:])
     return [part.reshape(-1, second.shape[1]) for part in parts]
-
-
-def _write_config(config: LoraConfig, modules: list[str], output: Path) -> None:
-    from peft import LoraConfig as PeftLoraConfig
-
-    peft_config = PeftLoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,  # pyright: ignore[reportArgumentType]
-        lora_dropout=config.dropout,
-        target_modules=modules,
-        task_type="CAUSAL_LM",
-        base_model_name_or_path=config.base_name,
-        inference_mode=True,
-    )
-    content = {name: _plain(value) for name, value in sorted(peft_config.to_dict().items())}
-    (output / "adapter_config.json").write_text(json.dumps(content, indent=2, sort_keys=True), encoding="utf-8")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, set | frozenset):
-        return sorted(value)
-    return value.value if hasattr(value, "value") else value

@@ -152,14 +152,18 @@ def add_adapter(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
 
 def save_adapter(model: PeftModel, base_name: str, output: Path) -> None:
     """Writes the adapter in peft's format, without a machine's path and in an order that does not change."""
-    peft_config = model.peft_config["default"]
+    write_adapter_config(model.peft_config["default"], base_name, output)
+    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
+    save_file(tensors, output / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def write_adapter_config(peft_config: Any, base_name: str, output: Path) -> None:
+    """Writes `adapter_config.json` of a peft config, in an order that does not change."""
     peft_config.base_model_name_or_path = base_name
     peft_config.inference_mode = True
     content = {name: _plain(value) for name, value in sorted(peft_config.to_dict().items())}
     (output / "adapter_config.json").write_text(json.dumps(content, indent=2, sort_keys=True), encoding="utf-8")
-    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
-    save_file(tensors, output / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 def _plain(value: Any) -> Any:
