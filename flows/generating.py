@@ -102,7 +102,7 @@ def generate(
     """
     wandb = wandb or WandbConfig()
     with TemporaryDirectory(prefix="tsuzuki-") as folder:
-        values = {**load_settings().model_dump(), "store": Path(folder)}
+        values = {**load_settings().model_dump(include=set(Runtime.model_fields)), "store": Path(folder)}
         workspace = Workspace(Path(folder) / "work", Runtime(**values))
         described = {"model": str(source.folder), "adapter": source.adapter and str(source.adapter)}
         described |= {"task": "generate", **options._asdict()}
