@@ -135,7 +135,7 @@ def test_an_interrupt_stops_every_file(gitlab, tmp_path):
     process = start(tmp_path, gitlab)
     until(lambda: gitlab.sent_bytes > 3 * (64 << 10))
     process.send_signal(signal.SIGINT)
-    assert process.wait(5) != 0
+    assert process.wait(20) != 0
     assert parts(tmp_path) and not fetched(tmp_path)
 
 
