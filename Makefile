@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 STORE ?= tsuzuki-store
 
-.PHONY: demo test faults bench curator nemo-env check format schemas clean
+.PHONY: demo test faults bench curator nemo-env test-nemo check format schemas clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
@@ -63,6 +63,9 @@ NEMO := .venv-nemo/bin/python
 
 nemo-env: .venv-nemo/.ready  ## NeMo in an environment of its own, for the backend of that name
 	@echo "export TSUZUKI_NEMO_PYTHON=$(CURDIR)/$(NEMO)"
+
+test-nemo: $(VENV)/.ready .venv-nemo/.ready  ## every test of backend nemo, those too that make test leaves out
+	$(BIN)/python -m pytest tests/tasks/training tests/tasks/models -k nemo -m 'long or not long'
 
 check: $(VENV)/.ready  ## format, lint, types, import rules
 	$(BIN)/ruff format --check .

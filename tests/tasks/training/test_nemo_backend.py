@@ -63,6 +63,7 @@ def test_killed_and_resumed_equals_never_killed_and_both_backends_agree_at_every
     assert max(float((weights[0][name] - weights[1][name]).abs().max()) for name in weights[0]) < 2e-2
 
 
+@pytest.mark.long
 def test_a_raised_number_of_steps_goes_on_with_the_longer_schedule_past_a_damaged_checkpoint(
     work, tmp_path, base, tokens, pretrain_config, caplog
 ):
@@ -80,6 +81,7 @@ def test_a_raised_number_of_steps_goes_on_with_the_longer_schedule_past_a_damage
     assert {step: rates[step] for step in range(4, 13)} == {step: expected[step] for step in range(4, 13)}
 
 
+@pytest.mark.long
 def test_a_worker_told_to_stop_leaves_a_checkpoint_and_a_retryable_error(
     work, nemo_python, tmp_path, base, tokens, pretrain_config, start_body
 ):

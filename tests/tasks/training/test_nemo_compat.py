@@ -36,6 +36,7 @@ def checks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return json.loads((folder / "result.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.long
 def test_a_tiny_model_is_imported_trained_resumed_and_tuned(checks: dict[str, Any]) -> None:
     assert [len(checks[part]) for part in ("pretrained", "resumed", "tuned")] == [3, 2, 2]
     assert checks["pretrained"][0] == checks["tuned"][0]  # both began with the imported weights
@@ -43,6 +44,7 @@ def test_a_tiny_model_is_imported_trained_resumed_and_tuned(checks: dict[str, An
     assert checks["checkpoints"] == ["step=4-last"]
 
 
+@pytest.mark.long
 def test_preparing_twice_is_preparing_once(checks: dict[str, Any]) -> None:
     assert checks["shims"] == checks["again"] == [shim.__name__ for shim in nemo_compat.SHIMS]
 
