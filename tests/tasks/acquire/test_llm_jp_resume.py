@@ -131,7 +131,7 @@ def test_when_one_file_fails_the_others_stop_soon_and_keep_what_came(gitlab, tmp
 
 
 def test_an_interrupt_stops_every_file(gitlab, tmp_path):
-    gitlab.piece_seconds = 0.1
+    gitlab.piece_seconds = 0.4
     process = start(tmp_path, gitlab)
     until(lambda: gitlab.sent_bytes > 3 * (64 << 10))
     process.send_signal(signal.SIGINT)

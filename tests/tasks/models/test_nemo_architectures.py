@@ -14,6 +14,8 @@ from nemo_environment import ROOT, nemo_python, run_nemo
 from tasks.models.architectures import Architecture, architecture_of
 from tasks.models.folders import model_files, read_json
 
+pytestmark = pytest.mark.long
+
 CHECKS = ROOT / "tests" / "support" / "nemo_architecture_checks.py"
 HALF = "qwen25_tied_bf16"
 NAMES = [*MODELS, HALF]
