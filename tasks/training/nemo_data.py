@@ -93,6 +93,8 @@ class JobDataModule(pl.LightningDataModule, io.IOMixin):
         self.seq_length = config.sequence_length
         self.micro_batch_size, self.global_batch_size = config.micro_batch_size, config.global_batch_size
         self._checkpoint = nemo_job.checkpoint
+        self.num_targets: dict[int, int] = {}
+        """Targets over all processes of the steps whose batches were taken."""
         self.data_sampler = JobDataSampler(config, self)
 
     @cached_property
@@ -105,6 +107,11 @@ class JobDataModule(pl.LightningDataModule, io.IOMixin):
         """Made when first asked for, within the process group: Megatron's index mapping must find one."""
         return batches_of(self.job, self.num_steps)
 
+    @cached_property
+    def validation(self) -> list[Batch]:
+        """The same micro-batches each time."""
+        return self.batches.validation()
+
     def train_dataloader(self) -> Any:
         return WrappedDataLoader(mode="train", dataset=_Placeholder())
 
@@ -113,11 +120,11 @@ class JobDataModule(pl.LightningDataModule, io.IOMixin):
 
     def reconfigure_limit_batches(self) -> None:
         """Tells Lightning how many micro-batches a validation has; NeMo calls it once the parallel sizes are known."""
-        self.trainer.limit_val_batches = sum(map(len, self.validation_rounds(0, 1))) if self.batches.validation() else 0
+        self.trainer.limit_val_batches = sum(map(len, self.validation_rounds(0, 1)))
 
     def validation_rounds(self, rank: int, num_ranks: int) -> list[list[Batch]]:
         """Micro-batches of each validation step of that process; the last round is filled up with empty ones."""
-        batches = self.batches.validation()
+        batches = self.validation
         per_round = self.global_batch_size // self.micro_batch_size
         rounds = []
         for start in range(0, len(batches), per_round):
@@ -170,7 +177,9 @@ class MicroBatches(IterableDataset):
         module = self.module
         if self.mode == "train":
             for step in range(module.trainer.global_step + 1, module.num_steps + 1):
-                yield module.batches.micro_batches(step)[self.rank :: self.num_ranks]
+                batches = module.batches.micro_batches(step)
+                module.num_targets[step] = sum(batch.num_targets for batch in batches)
+                yield batches[self.rank :: self.num_ranks]
         else:
             yield from module.validation_rounds(self.rank, self.num_ranks)
 

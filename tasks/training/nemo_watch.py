@@ -76,7 +76,7 @@ class Watch(pl.Callback):
                 self._prove_start(loss)
         self._guard(step, loss, norm)
         state.step = step
-        state.tokens += sum(batch.num_targets for batch in trainer.datamodule.batches.micro_batches(step))
+        state.tokens += trainer.datamodule.num_targets.pop(step)
         state.losses = [state.losses[0] if state.losses else loss, loss]
         last = step == self.job.num_steps
         if step % self.config.log_every_steps == 0 or step == 1 or last:
