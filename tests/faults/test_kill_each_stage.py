@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import signal
 import subprocess
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
+from faulting import assert_nothing_is_left, at_work, descendant, finish, kill_flow, wait_until
 
 from command_line import MICRO, Tsuzuki, digests
 from tasks.acquire import sample
@@ -26,7 +20,7 @@ CORPUS_BYTES = 20 << 20
 
 
 @pytest.mark.faults
-def test_a_run_killed_in_every_stage_ends_like_an_undisturbed_one(tmp_path):
+def test_a_run_killed_in_every_stage_ends_like_an_undisturbed_one(tmp_path, fault_log):
     undisturbed, store = tmp_path / "undisturbed", tmp_path / "store"
     Tsuzuki().stages("demo", "--config", MICRO, "--store", undisturbed)
     for stage in STAGES:
@@ -87,58 +81,3 @@ def call_to_pretrain(corpus: Path, store: Path) -> None:
     config = load_config("demo", MICRO, (f"source={{kind: local, path: '{corpus}'}}",))
     with pytest.raises(Stopped):
         pipeline_story(config, Run(Runtime(store=store), until="pretrain"))
-
-
-def at_work(stage: str, store: Path) -> bool:
-    """Whether the stage has begun; for a training, whether it has written a checkpoint."""
-    partial = next(store.glob(f".partial/{stage}-*"), None)
-    if partial is None:
-        return False
-    return stage not in ("pretrain", "lora") or any(partial.glob(".scratch/checkpoints/step-*"))
-
-
-def descendant(run: subprocess.Popen[str], word: str) -> psutil.Process | None:
-    """A process below that run with the word in its command line."""
-    for child in psutil.Process(run.pid).children(recursive=True):
-        try:
-            if any(word in part for part in child.cmdline()):
-                return child
-        except psutil.NoSuchProcess:
-            continue
-    return None
-
-
-def wait_until(look: Callable[[], Any], run: subprocess.Popen[str], pause: float = 0.05) -> Any:
-    """What `look` finds while the run goes on."""
-    deadline = time.monotonic() + 120
-    while not (found := look()):
-        assert run.poll() is None, run.stderr.read() if run.stderr else ""
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(pause)
-    return found
-
-
-def kill_flow(run: subprocess.Popen[str]) -> None:
-    """SIGKILL to the run's main process; the others must end by themselves."""
-    children = psutil.Process(run.pid).children(recursive=True)
-    os.kill(run.pid, signal.SIGKILL)
-    run.wait()
-    if run.stderr:
-        run.stderr.close()
-    psutil.wait_procs(children, timeout=60)
-    assert not [c for c in children if c.is_running()], "processes outlive the killed run"
-
-
-def finish(run: subprocess.Popen[str]) -> None:
-    _, told = run.communicate(timeout=300)
-    assert run.returncode == 0, told
-
-
-def assert_nothing_is_left(store: Path) -> None:
-    """No half-done work, no lock held, no process that works on the store."""
-    assert not list((store / ".partial").iterdir())
-    for path in (store / ".locks").iterdir():
-        with open(path) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    words = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
-    assert not [line for line in words if any(str(store) in word for word in line)]

@@ -1,0 +1,28 @@
+"""The table of faults that `make faults` ends with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from faulting import FaultLog
+
+LOG = FaultLog()
+
+
+@pytest.fixture(scope="session")
+def fault_log() -> FaultLog:
+    """Where each test names the faults that it tries."""
+    return LOG
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if not LOG.tried:
+        return
+    write = terminalreporter.write_line
+    terminalreporter.section("faults")
+    write("| fault | tried | survived | median seconds to recover | longest |")
+    write("| --- | --- | --- | --- | --- |")
+    for fault, tried, survived, median, longest in LOG.rows():
+        write(f"| {fault} | {tried} | {survived} | {median:.1f} | {longest:.1f} |")
+    write(f"| **all** | {sum(LOG.tried.values())} | {sum(map(len, LOG.seconds.values()))} | | |")
