@@ -53,6 +53,7 @@ def run_story(
         title=title,
         tags=("tsuzuki", config.recipe, config.source.kind),
         gpu_limit=load_settings().gpu_limit,
+        labels={"tsuzuki.recipe": config.recipe, "tsuzuki.source": config.source.kind},
     )
     with suppress(Stopped):
         story(config, run)

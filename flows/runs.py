@@ -77,13 +77,13 @@ class Run:
         return self.store.build(
             request,
             self.runtime,
-            self.progress_of(request.stage),
+            self.progress_of(request),
             rebuild=rebuild,
             on_wait=lambda: reporter.get().waiting(request.stage),
         )
 
-    def progress_of(self, stage: Stage) -> Callable[..., None]:
-        listener = reporter.get()
+    def progress_of(self, request: Request) -> Callable[..., None]:
+        listener, stage = reporter.get(), request.stage
 
         def progress(done: int, total: int | None = None, unit: str = "documents", **figures: Any) -> None:
             listener.progress(stage, done, total, unit, figures)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,6 +18,7 @@ from prefect.runtime import task_run
 from data_contracts.artifacts import Artifact
 from data_contracts.errors import TsuzukiError
 from data_contracts.files import digest_of
+from flows.events import StageEvents
 from flows.gpu_slot import gpu_slot, needs_gpu
 from flows.progress_words import progress_words
 from flows.runs import Run
@@ -39,6 +41,7 @@ class PrefectRun(Run):
     title: str = ""
     tags: tuple[str, ...] = ("tsuzuki",)
     gpu_limit: str = "tsuzuki-gpu"
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def build(self, request: Request, rebuild: bool) -> Built:
         stage = request.stage
@@ -66,11 +69,13 @@ class PrefectRun(Run):
         return f"{request.stage.name}-{digest_of([str(self.store.root.resolve()), request.key])}"
 
     def _build_and_tell(self, key: str, rebuild: bool, hidden: _Hidden) -> tuple[str, Status]:
-        with self._gpu_for(hidden.request, rebuild):
+        events = self._events_of(hidden.request)
+        with events.told_of_failure(), self._gpu_for(hidden.request, rebuild):
             built = Run.build(self, hidden.request, rebuild)
         artifact = hidden.request.stage.output.open(built.path)
         if built.status != "cached":
             _tell(hidden.request.stage, artifact)
+            events.sealed(artifact.manifest, built.status)
         return str(built.path), built.status
 
     def _gpu_for(self, request: Request, rebuild: bool) -> AbstractContextManager[None]:
@@ -79,8 +84,11 @@ class PrefectRun(Run):
             return gpu_slot(self.gpu_limit, UUID(str(task_run.id)))
         return nullcontext()
 
-    def progress_of(self, stage: Stage) -> Any:
-        return _ProgressInUi(stage, Run.progress_of(self, stage))
+    def _events_of(self, request: Request) -> StageEvents:
+        return StageEvents(request, self.title, self.labels)
+
+    def progress_of(self, request: Request) -> Any:
+        return _ProgressInUi(request.stage, Run.progress_of(self, request), self._events_of(request))
 
 
 @dataclass(frozen=True)
@@ -108,15 +116,16 @@ def _tell(stage: Stage, artifact: Artifact) -> None:
 
 
 class _ProgressInUi:
-    """A progress that also moves a progress artifact in the Prefect UI."""
+    """A progress that also moves a progress artifact in the Prefect UI, and emits a training's events."""
 
-    def __init__(self, stage: Stage, inner: Any) -> None:
-        self.stage, self.inner = stage, inner
+    def __init__(self, stage: Stage, inner: Any, events: StageEvents) -> None:
+        self.stage, self.inner, self.events = stage, inner, events
         self.artifact_id: Any = None
         self.told = time.monotonic()
 
     def __call__(self, done: int, total: int | None = None, unit: str = "documents", **figures: Any) -> None:
         self.inner(done, total, unit, **figures)
+        self.events.progress(done, total, unit, figures)
         if not total or time.monotonic() - self.told < PROGRESS_SECONDS:
             return
         self.told = time.monotonic()
