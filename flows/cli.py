@@ -22,6 +22,7 @@ ELSEWHERE = {
     "doctor": "flows.doctor_command",
     "executor": "flows.executor_command",
     "generate": "flows.generate_command",
+    "save-blocks": "flows.blocks_command",
     "serve": "flows.serve_command",
     "setup": "flows.serve_command",
 }
@@ -36,7 +37,7 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in ELSEWHERE:
-            return getattr(import_module(ELSEWHERE[cmd_name]), cmd_name)
+            return getattr(import_module(ELSEWHERE[cmd_name]), cmd_name.replace("-", "_"))
         return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -39,10 +39,12 @@ def run_story(
     story: Story, config: PipelineConfig, store: Path | None, until: str | None, rebuild_from: str | None
 ) -> None:
     """Runs a story with every stage as a Prefect task. Raises what the first failing stage raises."""
+    from flows.blocks import take_from_blocks
     from flows.ephemeral_server import end_server_with_this_process
     from flows.stage_flow import PrefectRun
 
     end_server_with_this_process()
+    take_from_blocks()
     check_stage_name(until)
     check_stage_name(rebuild_from)
     title = f"{config.source.kind} × {config.model.source}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,8 @@ from data_contracts.errors import UsageError
 PREFECT_DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # our own lines on stderr say it better; the API gets all
+    # The first start makes the tables, which takes longer than Prefect's 20 s on a busy machine.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "DO_NOT_TRACK": "1",
     "WANDB_ERROR_REPORTING": "false",
 }
@@ -69,6 +72,11 @@ class Settings(BaseSettings):
     server_auth: SecretStr | None = Field(
         default=None, validation_alias="PREFECT_SERVER_API_AUTH_STRING", description="`user:password` of the server."
     )
+    reports_url: str | None = Field(
+        default=None,
+        pattern="^(https?://|/)",
+        description="Where a server shows the reports of this store: an address, or a path beside the Prefect UI.",
+    )
     gitlab_token: SecretStr | None = Field(
         default=None, validation_alias="GITLAB_TOKEN", description="Token for the LLM-JP GitLab."
     )
@@ -91,3 +99,13 @@ def prepare_prefect() -> None:
     """Sets what Prefect reads at import, where the user has not said otherwise: no telemetry, no second log."""
     for name, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
+
+
+def environment_values(names: Iterable[str]) -> dict[str, str]:
+    """Those of the variables that are set and not empty."""
+    return {name: value for name in names if (value := os.environ.get(name))}
+
+
+def add_to_environment(values: Mapping[str, str]) -> None:
+    """Sets variables for this process and those that it starts."""
+    os.environ.update(values)

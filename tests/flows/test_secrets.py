@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -119,3 +120,23 @@ def test_a_store_that_is_shared_keeps_its_mode(tmp_path):
 def current_umask() -> int:
     os.umask(mask := os.umask(0o077))
     return mask
+
+
+def test_a_run_takes_the_token_and_the_store_from_blocks_and_they_stand_nowhere_else(
+    killed, tsuzuki, tmp_path, monkeypatch
+):
+    shutil.copytree(os.environ["PREFECT_HOME"], tmp_path / "home")  # with its tables made
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
+    with monkeypatch.context() as once:
+        once.setenv("GITLAB_TOKEN", TOKENS["GITLAB_TOKEN"])
+        once.setenv("TSUZUKI_STORE", str(tmp_path / "店"))
+        saved = tsuzuki("save-blocks")
+    assert json.loads(saved.stdout) == {"saved": ["gitlab-token", "tsuzuki_store"]}
+    with GitLabServer(corpus()) as gitlab:
+        source = f"source={{kind: llm_jp, base_url: '{gitlab.url}'}}"
+        run = tsuzuki("run", "demo", "--config", MICRO, "--set", source, "--until", "acquire")
+        asked = {seen.headers.get("PRIVATE-TOKEN") for seen in gitlab.requests if "/api/" in seen.path}
+    assert asked == {TOKENS["GITLAB_TOKEN"]}
+    assert Path(json.loads(run.stdout)["path"]).is_relative_to(tmp_path / "店")
+    assert not any(needle in told.encode() for needle in NEEDLES for told in (saved.stderr, run.stdout, run.stderr))
+    assert files_with(NEEDLES, tmp_path) == []
