@@ -5,10 +5,11 @@ from __future__ import annotations
 import atexit
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from functools import cache
 from typing import Any, TypeVar
 
-from data_contracts.errors import MissingPackage, WorkerError
+from data_contracts.errors import MissingPackage, WorkerLost
 from tasks.parallel import die_with_parent, worker_lost
 from tasks.runtime import Runtime
 
@@ -23,8 +24,8 @@ def map_on_dask(
 ) -> Iterator[tuple[Job, Result]]:
     """Each job with its result, in the order in which they end; jobs name files of the store, which all workers see.
 
-    Raises what the function raises, WorkerLost when a worker dies in the middle of a job, WorkerError when no scheduler
-    answers at the address, MissingPackage.
+    Raises what the function raises, WorkerLost when a worker dies in the middle of a job or the scheduler does not
+    answer (any more), MissingPackage.
     """
     client = client_of(runtime.scheduler_address, runtime.workers)
     from distributed import as_completed
@@ -37,8 +38,20 @@ def map_on_dask(
             yield futures[future], future.result()
     except KilledWorker:
         raise worker_lost() from None
+    except CancelledError as error:
+        # Nobody here cancels what is waited for: the client does, when its scheduler is gone.
+        client_of.cache_clear()
+        raise scheduler_lost(runtime.scheduler_address) from error
     finally:
         client.cancel(list(futures))
+
+
+def scheduler_lost(address: str | None) -> WorkerLost:
+    """What is raised when the scheduler is gone in the middle of the work."""
+    return WorkerLost(
+        f"`{address or 'dask'}`: the Dask scheduler is gone, expected the results of its jobs",
+        hint="start it again, then run the same command; finished shards are kept",
+    )
 
 
 @cache
@@ -52,13 +65,13 @@ def client_of(address: str | None, workers: int) -> Any:
 
 
 def connected(address: str) -> Any:
-    """A client of the scheduler at an address. Raises WorkerError when none answers."""
+    """A client of the scheduler at an address. Raises WorkerLost when none answers."""
     from distributed import Client
 
     try:
         client = Client(address, timeout=CONNECT_SECONDS)
     except (OSError, TimeoutError) as error:
-        raise WorkerError(
+        raise WorkerLost(
             f"`{address}`: no Dask scheduler answered within {CONNECT_SECONDS} s ({type(error).__name__})",
             hint="start one with `dask scheduler`, or leave `scheduler_address` out for a cluster of this machine",
         ) from None

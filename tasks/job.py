@@ -41,6 +41,8 @@ def run_worker(
     with open(log_path, "ab") as log, _started(job_path, log, workspace, python) as process:
         assert process.stdout is not None
         for line in process.stdout:
+            if not line.endswith("\n"):
+                break  # the worker was killed amid its words
             event = json.loads(line)
             if event["event"] == "done":
                 process.wait()

@@ -113,18 +113,33 @@ def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
     with ProcessPoolExecutor(workers, mp_context=context, initializer=die_with_parent) as pool:
         try:
             yield pool
+        except (Exception, GeneratorExit):
+            raise
+        except BaseException:
+            end_processes()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 
 
 def _map_on(pool: Executor, function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[tuple[Job, Result]]:
-    """Leaves the pool idle, whatever happens."""
+    """Leaves the pool idle, unless this process is told to end."""
     futures = {pool.submit(function, job): job for job in jobs}
     try:
         for future in as_completed(futures):
             yield futures[future], future.result()
-    finally:
+    except (Exception, GeneratorExit):
         wait_for([future for future in futures if not future.cancel()])
+        raise
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def end_processes() -> None:
+    """Kills every worker process of this one, which is told to end: a job begun is not worth waiting for."""
+    for process in multiprocessing.active_children():
+        process.kill()
 
 
 def worker_lost() -> WorkerLost:

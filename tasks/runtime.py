@@ -54,7 +54,7 @@ class Runtime(BaseModel):
     executor: ExecutorSettings = Field(
         default=Inline(), description="How the processes of a NeMo training are started."
     )
-    cancel_grace_seconds: float = Field(default=30.0, description="Time between SIGTERM and SIGKILL for a worker.")
+    cancel_grace_seconds: float = Field(default=20.0, description="Time between SIGTERM and SIGKILL for a worker.")
     spark_submit: Path | None = Field(default=None, description="The program spark-submit, for the real Uzushio.")
     uzushio_jar: Path | None = Field(default=None, description="The jar of Uzushio.")
     gitlab_token: SecretStr | None = Field(default=None, description="Token for the LLM-JP GitLab; none if public.")

@@ -22,8 +22,8 @@ class Stage:
     revision: bumped when the same inputs give other bytes. body: `module:function`, called as
     `function(config, workspace, **inputs) -> Summary`. outside: `module:function`, called as `function(config) ->
     {name: digest}` for files that no stage made. resumable: continues from what a killed attempt left in its scratch.
-    engines: names of the engines that can run its jobs. retries: how often an error of the retryable kind is tried
-    again, after retry_delays_seconds.
+    engines: names of the engines that can run its jobs. retries: how often a lost worker and a network that may come
+    back (errors with `retryable`) are tried again, after retry_delays_seconds, which the flow spreads; no other error.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Stage:
     resumable: bool = False
     engines: tuple[str, ...] = ("local",)
     retries: int = 0
-    retry_delays_seconds: tuple[float, ...] = (5.0, 20.0, 60.0)
+    retry_delays_seconds: tuple[float, ...] = (5.0, 20.0, 80.0)
 
     def function(self) -> Callable[..., Any]:
         return _imported(self.body)

@@ -17,6 +17,10 @@ from tasks.stage import Stage
 
 JOBS = ("local", "dask")
 """Engines of a stage whose work is jobs of `map_jobs`."""
+DOWNLOAD_RETRIES = 3
+"""Of a stage that reads from the network; its requests have tries of their own before that."""
+WORKER_RETRIES = 2
+"""Of a stage with worker processes: one that ran out of memory every time is not worth more."""
 
 ACQUIRE = Stage(
     "acquire",
@@ -26,7 +30,7 @@ ACQUIRE = Stage(
     outside="tasks.acquire.acquire:outside_digests",
     summary="documents as the source gave them; unreadable lines in quarantine",
     resumable=True,
-    retries=3,
+    retries=DOWNLOAD_RETRIES,
     engines=JOBS,
 )
 FILTER = Stage(
@@ -37,6 +41,7 @@ FILTER = Stage(
     outside="tasks.curation.outside_files:outside_digests",
     summary="normalised documents that pass every filter; ledgers of each removed one and each edit",
     resumable=True,
+    retries=WORKER_RETRIES,
     engines=(*JOBS, "curator", "cudf"),
 )
 DEDUP = Stage(
@@ -46,6 +51,7 @@ DEDUP = Stage(
     body="tasks.curation.deduplication:remove_duplicates",
     outside="tasks.curation.references:outside_digests",
     summary="one document of each duplicate cluster, decided by exact Jaccard",
+    retries=WORKER_RETRIES,
     engines=(*JOBS, "cudf"),
 )
 SPLIT = Stage(
@@ -54,6 +60,7 @@ SPLIT = Stage(
     revision=2,
     body="tasks.curation.splitting:split_documents",
     summary="train and validation; near-duplicates never on both sides",
+    retries=WORKER_RETRIES,
     engines=(*JOBS, "cudf"),
 )
 BASE_MODEL = Stage(
@@ -63,7 +70,7 @@ BASE_MODEL = Stage(
     body="tasks.models.importing:import_base",
     outside="tasks.models.importing:outside_digests",
     summary="the model to continue, with the proof that its weights are loaded",
-    retries=3,
+    retries=DOWNLOAD_RETRIES,
 )
 NEMO_CHECKPOINT = Stage(
     "nemo_checkpoint",
@@ -71,6 +78,7 @@ NEMO_CHECKPOINT = Stage(
     revision=1,
     body="tasks.models.nemo_importing:import_nemo",
     summary="the base model in NeMo's format, every bit of it proved; only where backend nemo continues it",
+    retries=WORKER_RETRIES,
 )
 BINARIZE = Stage(
     "binarize",
@@ -79,6 +87,7 @@ BINARIZE = Stage(
     body="tasks.binarize:binarize",
     summary="Megatron .bin/.idx, every token accounted for",
     resumable=True,
+    retries=WORKER_RETRIES,
     engines=JOBS,
 )
 PRETRAIN = Stage(
@@ -88,7 +97,7 @@ PRETRAIN = Stage(
     body="tasks.training.pretraining:pretrain",
     summary="continual pretraining; killed and resumed equals never killed",
     resumable=True,
-    retries=2,
+    retries=WORKER_RETRIES,
 )
 INSTRUCTIONS = Stage(
     "instructions",
@@ -105,7 +114,7 @@ LORA = Stage(
     body="tasks.training.tuning:tune",
     summary="a peft adapter trained on the responses only",
     resumable=True,
-    retries=2,
+    retries=WORKER_RETRIES,
 )
 EXPORT = Stage(
     "export",
@@ -113,6 +122,7 @@ EXPORT = Stage(
     revision=1,
     body="tasks.models.merging:merge_adapter",
     summary="adapter merged in fp32; logits, ties and config proved",
+    retries=WORKER_RETRIES,
 )
 EVALUATE = Stage(
     "evaluate",
@@ -121,6 +131,7 @@ EVALUATE = Stage(
     body="tasks.evaluate.evaluation:evaluate",
     summary="base, continued and tuned side by side",
     resumable=True,
+    retries=WORKER_RETRIES,
 )
 DELIVER = Stage(
     "deliver",

@@ -8,6 +8,7 @@ standard error. When its standard input closes, its parent is gone, and it ends 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -19,9 +20,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from data_contracts.errors import TsuzukiError
+from data_contracts.errors import TsuzukiError, WorkerError
+from tasks.storage_faults import storage_error_of
 
-ORPHAN_GRACE_SECONDS = 30.0
+ORPHAN_GRACE_SECONDS = 20.0
 Emit = Callable[..., None]
 """`emit(event, **fields)` sends one event to the parent; fields must be JSON."""
 
@@ -44,8 +46,10 @@ def main(job_path: str) -> int:
         emit("error", type=type(error).__name__, message=error.message, hint=error.hint)
         return 1
     except Exception as error:
-        traceback.print_exc()
-        emit("error", type="WorkerError", message=f"{type(error).__name__}: {error}", hint="")
+        told = storage_error_of(error, Path(job_path)) or WorkerError(f"{type(error).__name__}: {error}")
+        with contextlib.suppress(OSError):  # the log lies on the disk that may be full
+            traceback.print_exc()
+        emit("error", type=type(told).__name__, message=told.message, hint=told.hint)
         return 1
     emit("done", result=result)
     return 0

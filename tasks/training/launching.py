@@ -26,8 +26,8 @@ PROCESS = "tasks.training.nemo_process"
 Emit = Callable[..., None]
 LOOK_SECONDS = 0.2
 STATE_SECONDS = {"torchrun": 0.5, "docker": 2.0, "skypilot": 30.0}
-CANCEL_SECONDS = 28.0
-"""For the processes to checkpoint and leave; below the 30 s after which this process is killed."""
+CANCEL_SECONDS = 18.0
+"""For the processes to checkpoint and leave; below the 20 s after which this process is killed."""
 UNKNOWN_SECONDS = 300.0
 EARLIER_SECONDS = 90.0
 RECORD_NAME = "launch.json"

@@ -28,7 +28,8 @@ LAUNCHER_LOCK_NAME = "launcher.lock"
 RANKS_LOCK_NAME = "ranks.lock"
 ERROR_NAME = "error.json"
 LOOK_SECONDS = 1.0
-LEAVE_SECONDS = 25.0
+LEAVE_SECONDS = 15.0
+"""With the second before it looks, below what its launcher waits."""
 TRACEBACK_LINES = 15
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-from data_contracts.errors import MissingPackage, WorkerError
+from data_contracts.errors import MissingPackage, WorkerLost
 from tasks.curation.engines.cuda_device import cuda_device
 from tasks.curation.engines.device import Device
 from tasks.dask_engine import CONNECT_SECONDS, client_on, connected
@@ -48,12 +48,25 @@ class DeviceCluster:
                     raise worker_lost() from None
 
 
-@cache
 def gpu_cluster(address: str | None) -> DeviceCluster:
-    """All workers of the scheduler at an address, or one for each GPU that this process sees, for all stages of a run.
+    """All workers of the scheduler at an address, or one for each GPU that this process sees, as they are by now.
 
-    Raises MissingPackage, WorkerError when no scheduler or no worker answers.
+    Raises MissingPackage, WorkerLost when no scheduler or no worker answers.
     """
+    client = _client_of(address)
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+    except TimeoutError:
+        raise WorkerLost(
+            f"`{address or 'cudf'}`: the scheduler had no worker within {CONNECT_SECONDS} s, expected one for each GPU",
+            hint="start them with `dask cuda worker`, where they see the store",
+        ) from None
+    return DeviceCluster(client, cuda_device)
+
+
+@cache
+def _client_of(address: str | None) -> Any:
+    """One client, and one cluster of this machine's GPUs, for all stages of a run."""
     try:
         import distributed  # noqa: F401
 
@@ -61,17 +74,8 @@ def gpu_cluster(address: str | None) -> DeviceCluster:
             import dask_cuda  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise MissingPackage.of("engine cudf", error.name or "dask_cuda", "gpu") from None
-    if not address:
-        # No limits for Dask: texts that a GPU has no room for wait on the host by our own doing, and memory of a
-        # machine that grows with its use would look too small.
-        client = client_on(dask_cuda.LocalCUDACluster, memory_limit=0, device_memory_limit=None)
-        return DeviceCluster(client, cuda_device)
-    client = connected(address)
-    try:
-        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
-    except TimeoutError:
-        raise WorkerError(
-            f"`{address}`: the scheduler had no worker within {CONNECT_SECONDS} s, expected one for each GPU",
-            hint="start them with `dask cuda worker`, where they see the store",
-        ) from None
-    return DeviceCluster(client, cuda_device)
+    if address:
+        return connected(address)
+    # No limits for Dask: texts that a GPU has no room for wait on the host by our own doing, and memory of a machine
+    # that grows with its use would look too small.
+    return client_on(dask_cuda.LocalCUDACluster, memory_limit=0, device_memory_limit=None)
