@@ -15,7 +15,7 @@ from data_contracts.errors import DamagedArtifact, MissingArtifact, StorageError
 from data_contracts.files import READ_SIZE_BYTES, FileEntry, HashingFile, hash_file, sync_path
 from data_contracts.manifest import read_manifest
 from flows.checkpoints import TRANSFORMERS, Checkpoint, describe
-from tasks.store import storage_errors
+from tasks.storage_faults import storage_errors
 from tasks.training.checkpoint_seal import sealed_files
 
 SUMS = "BACKUP_SHA256SUMS"

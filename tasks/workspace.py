@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_contracts.errors import StorageError
 from data_contracts.files import FileEntry, HashingFile, hash_file
 from data_contracts.rows import PARQUET_OPTIONS
 from tasks.runtime import Progress, Runtime
@@ -72,9 +73,17 @@ class Workspace:
         self._entries[entry.name] = entry
 
     def files(self) -> list[FileEntry]:
-        """Entries of all files now in the folder, sorted by name; those nobody hashed while writing are read."""
+        """Entries of all files now in the folder, sorted by name; those nobody hashed while writing are read.
+
+        Raises StorageError if one that was written is gone.
+        """
         names = [p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file()]
         names = sorted(name for name in names if not name.startswith(SCRATCH_NAME + "/"))
+        if lost := sorted(self._entries.keys() - set(names)):
+            raise StorageError(
+                f"`{self.path / lost[0]}`: gone after it was written; expected every file of the stage to stay",
+                hint="find out what deletes files in the store, then run the same command",
+            )
         return [self._known(name) or hash_file(self.path / name, name) for name in names]
 
     def _known(self, name: str) -> FileEntry | None:

@@ -183,7 +183,7 @@ def _told(records: dict[str, Path], emit: Emit) -> Iterator[None]:
 
 def _raise_cause(error: BaseException, folder: Path) -> None:
     """Raises the error of ours, or of the disk, that Ray wrapped; returns if there is none."""
-    from tasks.store import storage_errors
+    from tasks.storage_faults import storage_errors
 
     for cause in _causes(error):
         if isinstance(cause, TsuzukiError | OSError) and not _is_wrapper(cause):

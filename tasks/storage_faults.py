@@ -1,0 +1,84 @@
+"""Failures that a disk stands behind: full, not to be written, or gone with the store on it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from data_contracts.errors import StorageError
+
+SPACE_ERRORS = {errno.ENOSPC, errno.EDQUOT}
+STORAGE_ERRORS = {*SPACE_ERRORS, errno.EROFS, errno.EACCES, errno.EPERM}
+WORDS = {
+    "No space left on device": errno.ENOSPC,
+    "Disk quota exceeded": errno.EDQUOT,
+    "Read-only file system": errno.EROFS,
+    # torch's archive writer says no more than this, whatever kept it from writing.
+    "PytorchStreamWriter failed writing": errno.ENOSPC,
+}
+"""What libraries without error numbers (safetensors, torch) say of them."""
+
+
+def storage_error_of(error: BaseException, root: Path) -> StorageError | None:
+    """The StorageError that a failure of any library, or what it was raised from, stands for; None for all else.
+
+    root: what is named where the failure names no file.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        code = cause.errno if isinstance(cause, OSError) else None
+        code = code if code in STORAGE_ERRORS else _code_in_words(cause)
+        if code is not None:
+            return _told(code, getattr(cause, "filename", None) or root)
+        cause = cause.__cause__
+    return None
+
+
+def _code_in_words(error: BaseException) -> int | None:
+    if isinstance(error, (OSError, RuntimeError)) or type(error).__name__ == "SafetensorError":
+        return next((code for words, code in WORDS.items() if words in str(error)), None)
+    return None
+
+
+def _told(code: int, path: object) -> StorageError:
+    expected = "room on its disk" if code in SPACE_ERRORS else "to be allowed to read and write it"
+    remedy = "free space" if code in SPACE_ERRORS else "free space or fix the permissions"
+    return StorageError(
+        f"`{path}`: {os.strerror(code)}; expected {expected}",
+        hint=f"{remedy}, then run the same command; finished stages and shards are kept",
+    )
+
+
+@contextmanager
+def storage_errors(root: Path) -> Iterator[None]:
+    """Turns a full disk or a store that cannot be written into a StorageError; all else passes unchanged."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:
+        told = storage_error_of(error, root)
+        if told is None:
+            raise
+        raise told from error
+
+
+def is_same_file(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the one at its path; not so once its folder was deleted or unmounted."""
+    held = os.fstat(descriptor)
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return (held.st_dev, held.st_ino) == (found.st_dev, found.st_ino)
+
+
+def vanished(root: Path) -> StorageError:
+    """What is raised when the store is no longer the one that the stage began in."""
+    return StorageError(
+        f"`{root}`: the store was deleted, moved or unmounted while a stage wrote to it; expected it to stay",
+        hint="bring it back, then run the same command; what it still holds is not built again",
+    )
