@@ -17,5 +17,6 @@ def save_blocks() -> None:
 
     prepare_prefect()
     from flows import blocks
+    from infra.credentials import SECRET_BLOCKS
 
-    click.echo(json.dumps({"saved": blocks.save_blocks(environment_values([*blocks.SECRETS, *blocks.STORE]))}))
+    click.echo(json.dumps({"saved": blocks.save_blocks(environment_values([*SECRET_BLOCKS, *blocks.STORE]))}))

@@ -14,10 +14,17 @@ from typing import Literal, NamedTuple
 
 from data_contracts.errors import MissingPackage, TsuzukiError
 from flows.disk_estimate import disk_estimate
-from flows.doctor_outside import NEMO_PACKAGES, packages_of, server_version, tested_versions, without_password
+from flows.doctor_outside import (
+    NEMO_PACKAGES,
+    packages_of,
+    saved_blocks,
+    server_version,
+    tested_versions,
+    without_password,
+)
 from flows.engines import find_engines
 from flows.recipes import PipelineConfig
-from infra.credentials import Credentials
+from infra.credentials import SECRET_BLOCKS, Credentials
 from infra.settings import Settings
 from tasks.runtime import Runtime
 from tasks.store import LIBRARIES
@@ -216,23 +223,22 @@ def _size(num_bytes: int) -> str:
 
 
 def _tokens(config: PipelineConfig | None, credentials: Credentials) -> list[Finding]:
-    """Which tokens are set: names, never values."""
+    """Which tokens are set, here or as a block on the server: names, never values."""
+    where = dict.fromkeys(saved_blocks(credentials), "a block on the server")
+    if _in_netrc("api.wandb.ai"):
+        where["WANDB_API_KEY"] = "in netrc"
+    where |= {name: "set" for name in SECRET_BLOCKS if credentials.holds(name)}
     online = config is not None and config.wandb.mode == "online"
-    logged_in = credentials.holds("WANDB_API_KEY") or _in_netrc("api.wandb.ai")
-    wandb: State = "ok" if logged_in else "missing" if online else "note"
     hints = {
+        "WANDB_API_KEY": "wandb.mode online needs it",
         "HF_TOKEN": "only private or gated models and data need it",
         "GITLAB_TOKEN": "LLM-JP's corpus is public; only a mirror may need it",
     }
-    found = [Finding("WANDB_API_KEY", wandb, _set(logged_in), "" if logged_in else "wandb.mode online needs it")]
-    for name, hint in hints.items():
-        held = credentials.holds(name)
-        found.append(Finding(name, "ok" if held else "note", _set(held), "" if held else hint))
-    return found
-
-
-def _set(held: bool) -> str:
-    return "set" if held else "not set"
+    absent: dict[str, State] = {"WANDB_API_KEY": "missing" if online else "note"}
+    return [
+        Finding(name, "ok", where[name]) if name in where else Finding(name, absent.get(name, "note"), "not set", hint)
+        for name, hint in hints.items()
+    ]
 
 
 def _in_netrc(host: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data_contracts.errors import TsuzukiError
 from infra import credentials as credentials_module
-from infra.credentials import Credentials
+from infra.credentials import SECRET_BLOCKS, Credentials
 
 INTERPRETER_SECONDS = 60
 SERVER_SECONDS = 10
@@ -69,6 +69,22 @@ def server_version(credentials: Credentials) -> str:
         raise TsuzukiError(
             f"`{shown}`: {error}, expected a Prefect server", hint="start it, or unset PREFECT_API_URL"
         ) from None
+
+
+def saved_blocks(credentials: Credentials) -> set[str]:
+    """Variables whose Secret block the server at PREFECT_API_URL holds; none where none answers."""
+    import httpx
+
+    if credentials.prefect_api_url is None:
+        return set()
+    url = f"{credentials.prefect_api_url.rstrip('/')}/block_documents/filter"
+    wanted = {"block_documents": {"name": {"any_": [*SECRET_BLOCKS.values()]}}}
+    try:
+        answer = httpx.post(url, json=wanted, headers=_authorization(credentials), timeout=SERVER_SECONDS)
+        names = {block["name"] for block in answer.raise_for_status().json()}
+    except (httpx.HTTPError, httpx.InvalidURL, json.JSONDecodeError):
+        return set()  # the finding about the server tells why
+    return {variable for variable, name in SECRET_BLOCKS.items() if name in names}
 
 
 def without_password(url: str) -> str:

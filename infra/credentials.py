@@ -5,6 +5,9 @@ from __future__ import annotations
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+SECRET_BLOCKS = {"GITLAB_TOKEN": "gitlab-token", "HF_TOKEN": "hf-token", "WANDB_API_KEY": "wandb-api-key"}
+"""The Secret block on the Prefect server that stands in for each variable where it is not set."""
+
 
 class Credentials(BaseSettings):
     """Variables under the names of their own tools; an empty one counts as none."""

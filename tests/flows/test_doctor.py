@@ -10,6 +10,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -125,14 +126,22 @@ def test_a_store_that_cannot_be_written_is_named(monkeypatch, tmp_path):
 class Server(BaseHTTPRequestHandler):
     """Answers as a Prefect server with basic auth does."""
 
+    answers: ClassVar = {
+        "/api/admin/version": metadata.version("prefect"),
+        "/api/block_documents/filter": [{"name": "hf-token"}],
+    }
+
     def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         wanted = base64.b64encode("管理:秘密".encode()).decode()
-        allowed = self.headers["Authorization"] == f"Basic {wanted}" and self.path == "/api/admin/version"
-        body = json.dumps(metadata.version("prefect")).encode()
+        allowed = self.headers["Authorization"] == f"Basic {wanted}" and self.path in self.answers
+        body = json.dumps(self.answers.get(self.path)).encode()
         self.send_response(200 if allowed else 401)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    do_POST = do_GET
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -146,8 +155,10 @@ def test_a_prefect_server_is_asked_for_its_version_with_the_password_and_without
         found = findings(None)["Prefect server"]
         assert (found.state, found.hint) == ("missing", "set PREFECT_API_AUTH_STRING or PREFECT_API_KEY")
         monkeypatch.setenv("PREFECT_API_AUTH_STRING", "管理:秘密")
-        found = findings(None)["Prefect server"]
+        everything = findings(None)
+        found = everything["Prefect server"]
         assert (found.state, found.found) == ("ok", f"http://{address}, {metadata.version('prefect')}")
+        assert (everything["HF_TOKEN"].found, everything["GITLAB_TOKEN"].found) == ("a block on the server", "not set")
         server.shutdown()
     monkeypatch.setenv("PREFECT_API_URL", f"http://管理:秘密@{address}")
     gone = findings(None)["Prefect server"]
@@ -160,4 +171,4 @@ def test_wandb_login_counts_as_a_key():
     (Path.home() / ".netrc").write_text("machine api.wandb.ai login user password 秘密\n", encoding="utf-8")
     (Path.home() / ".netrc").chmod(0o600)
     found = findings("demo", "wandb.mode=online")["WANDB_API_KEY"]
-    assert (found.state, found.found) == ("ok", "set")
+    assert (found.state, found.found) == ("ok", "in netrc")
