@@ -12,7 +12,7 @@ from data_contracts.errors import DamagedArtifact, WrongArtifact
 from data_contracts.files import FileEntry, digest_of, digest_of_files, hash_file
 from data_contracts.manifest import Manifest, read_manifest
 
-REBUILD_HINT = "delete that folder and run again; the stage is rebuilt from its inputs"
+REBUILD_HINT = "delete that folder and run again, or `tsuzuki verify STORE --repair`; it is rebuilt from its inputs"
 
 
 class Part(BaseModel):

@@ -240,16 +240,24 @@ def try_filters(
 
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path))
-def verify(path: Path) -> None:
+@click.option("--repair", is_flag=True, help="Build what is damaged again, inputs first; exit 1 if any stays damaged.")
+def verify(path: Path, repair: bool) -> None:
     """Read every file of an artifact, or of a whole store, again and compare hashes; exit 1 on damage."""
+    from flows.console import ConsoleReporter
     from flows.inspection import verify_path
+    from flows.repair import Outcome, repair_path
+    from flows.runs import reporter
 
-    damaged = 0
-    for folder, error in verify_path(path):
-        damaged += error is not None
-        click.echo(json.dumps({"path": str(folder), "whole": error is None, **({"error": error} if error else {})}))
-    if damaged:
-        click.echo(f"error: {damaged} damaged\nhint: delete those folders and run the recipe again", err=True)
+    reporter.set(ConsoleReporter())
+    path = path.absolute()
+    found = repair_path(path) if repair else (Outcome(folder, damage) for folder, damage in verify_path(path))
+    outcomes = []
+    for outcome in found:
+        outcomes.append(outcome)
+        click.echo(json.dumps(outcome.as_values(), ensure_ascii=False))
+    if unsettled := sum(not outcome.is_settled for outcome in outcomes):
+        hint = "each line says why and what to do" if repair else f"`tsuzuki verify {path} --repair` builds them again"
+        click.echo(f"error: {unsettled} damaged\nhint: {hint}", err=True)
         sys.exit(1)
 
 

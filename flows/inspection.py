@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,10 @@ from data_contracts.artifacts import verify_files
 from data_contracts.errors import ArtifactError, MissingArtifact, UsageError
 from data_contracts.manifest import MANIFEST_NAME, Manifest, read_manifest
 from flows.runs import lineage
+from tasks.storage_faults import storage_errors
 from tasks.store import Store
+
+KEY = re.compile("[0-9a-f]{64}")
 
 
 def describe(path: Path) -> str:
@@ -37,18 +41,33 @@ def describe(path: Path) -> str:
 
 
 def verify_path(path: Path) -> Iterator[tuple[Path, str | None]]:
-    """(folder, error or None) of an artifact, or of each one in a store. Raises MissingArtifact where there is none."""
-    folders = (
-        [path] if (path / MANIFEST_NAME).is_file() else sorted(p.parent for p in path.glob(f"*/*/{MANIFEST_NAME}"))
-    )
+    """(folder, damage or None) of an artifact, or of each in a store. Raises MissingArtifact where there is none."""
+    folders = [path] if (path / MANIFEST_NAME).is_file() else _artifacts(path)
     if not folders:
         raise MissingArtifact(f"`{path}`: no artifact there, expected one or a store", hint="name the `--store` folder")
     for folder in folders:
-        try:
+        yield folder, damage_of(folder)
+
+
+def _artifacts(store: Path) -> list[Path]:
+    """What is or was one: a folder with a manifest, or with the name of a key."""
+    found = [path for path in store.glob("[!.]*/*/") if KEY.fullmatch(path.name) or (path / MANIFEST_NAME).is_file()]
+    return sorted(found)
+
+
+def damage_of(folder: Path) -> str | None:
+    """The first damage that reading every file of an artifact again finds, None where it is whole.
+
+    Raises StorageError for what may not be read.
+    """
+    try:
+        with storage_errors(folder):
             verify_files(folder)
-            yield folder, None
-        except ArtifactError as error:
-            yield folder, error.message
+    except ArtifactError as error:
+        return error.message
+    except OSError as error:  # a bad sector, or something else than a file
+        return f"`{error.filename or folder}`: {error.strerror or error}, expected a file that can be read"
+    return None
 
 
 def prunable(store: Store, keep_last: int | None = None) -> list[tuple[Path, int]]:
