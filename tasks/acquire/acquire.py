@@ -17,7 +17,7 @@ from data_contracts.manifest import DataSource, Summary
 from data_contracts.rows import QUARANTINE, ROWS_PER_GROUP
 from tasks.acquire import local
 from tasks.acquire.config import HuggingFaceSource, LlmJpSource, LocalSource, SampleSource, SourceConfig
-from tasks.acquire.reading import SourceFile
+from tasks.acquire.reading import ReadResult, SourceFile
 from tasks.acquire.selecting import Kept, RewriteJob, rewrite, select
 from tasks.acquire.shards import ChunkResult
 from tasks.acquire.sharing import read, share_out, whole_file
@@ -114,13 +114,21 @@ def _read_all(
 ) -> list[ChunkResult]:
     """What became of every chunk, in the order of `files`; shares that an earlier attempt finished are kept."""
     jobs = share_out(files, source_name, config, workspace.scratch, workspace.runtime.workers)
-    results = {(job.index, job.share.part): result for job in jobs if (result := job.finished())}
-    todo = sorted((job for job in jobs if (job.index, job.share.part) not in results), key=lambda job: -job.num_bytes)
-    for job, result in map_jobs(read, todo, runtime=workspace.runtime, num_bytes=sum(job.num_bytes for job in todo)):
-        results[job.index, job.share.part] = result
-        num_documents = sum(chunk.num_documents for r in results.values() for chunk in r.chunks)
-        workspace.progress(len(results), len(jobs), unit="parts of files", documents=num_documents)
-    return [chunk for number in range(len(files)) for chunk in whole_file(number, files[number], results)]
+    shares: list[dict[int, ReadResult]] = [{} for _ in files]
+    todo, num_documents = [], 0
+    for job in jobs:
+        if result := job.finished():
+            shares[job.index][job.share.part] = result
+            num_documents += result.num_documents
+        else:
+            todo.append(job)
+    todo.sort(key=lambda job: -job.num_bytes)
+    running = map_jobs(read, todo, runtime=workspace.runtime, num_bytes=sum(job.num_bytes for job in todo))
+    for number, (job, result) in enumerate(running, start=len(jobs) - len(todo) + 1):
+        shares[job.index][job.share.part] = result
+        num_documents += result.num_documents
+        workspace.progress(number, len(jobs), unit="parts of files", documents=num_documents)
+    return [chunk for file, own in zip(files, shares, strict=True) for chunk in whole_file(file, own.values())]
 
 
 def _select(chunks: list[ChunkResult], config: SourceConfig, workspace: Workspace) -> tuple[list[Kept], int, int]:

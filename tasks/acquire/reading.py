@@ -47,6 +47,10 @@ class ReadResult(BaseModel):
     chunks: list[ChunkResult] = Field(description="Those of the share, in the order of the file.")
     num_lines_in_file: int = Field(description="Lines of the whole file, as this share's reader counted them.")
 
+    @property
+    def num_documents(self) -> int:
+        return sum(chunk.num_documents for chunk in self.chunks)
+
 
 def split_of(name: str) -> str:
     """`validation` for the LLM-JP layout's `validation_*` files, else `train`."""

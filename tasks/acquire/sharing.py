@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,9 +66,8 @@ def read(job: ReadJob) -> ReadResult:
     return result
 
 
-def whole_file(index: int, file: SourceFile, results: Mapping[tuple[int, int], ReadResult]) -> list[ChunkResult]:
-    """All chunks of a file in order; results: by index of the file and part. Raises SourceError where they differ."""
-    shares = [result for (number, _), result in results.items() if number == index]
+def whole_file(file: SourceFile, shares: Collection[ReadResult]) -> list[ChunkResult]:
+    """All chunks of a file in order; shares: the results of all of its. Raises SourceError where they differ."""
     chunks = sorted((chunk for share in shares for chunk in share.chunks), key=lambda chunk: chunk.chunk)
     num_lines = {share.num_lines_in_file for share in shares}
     if num_lines != {sum(chunk.num_lines for chunk in chunks)}:

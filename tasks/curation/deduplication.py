@@ -17,6 +17,7 @@ from tasks.curation.clusters import Clusters, find_clusters
 from tasks.curation.config import DedupConfig, EvaluationSet, FuzzyConfig, KeptCorpus
 from tasks.curation.contamination import EvaluationIndex, Items, gather_items
 from tasks.curation.documents import (
+    by_shard,
     list_row_groups,
     num_bytes_of,
     reconcile,
@@ -148,10 +149,10 @@ def _write(
     """Writes shards, and the ledger in the order of the input, as soon as a shard's removed rows are there."""
     shards, removed = corpus.shards(), verdicts.filters != STAYS
     np.save(folder / "sides.npy", removed.astype(np.uint8))
-    groups = list_row_groups(shards)
+    groups = by_shard(list_row_groups(shards))
     jobs = [
         SelectJob(
-            tuple(group for group in groups if group.path == shard),
+            groups.get(shard, ()),
             0,
             len(removed),
             folder / "sides.npy",

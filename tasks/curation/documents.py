@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,6 +116,11 @@ def list_row_groups(shards: Iterable[Path]) -> list[RowGroup]:
             groups.append(RowGroup(shard, index, start, group.num_rows, group.total_byte_size))
             start += group.num_rows
     return groups
+
+
+def by_shard(groups: Iterable[RowGroup]) -> dict[Path, tuple[RowGroup, ...]]:
+    """The row groups of each shard that has any; groups: those of a shard stand together."""
+    return {path: tuple(own) for path, own in groupby(groups, key=lambda group: group.path)}
 
 
 def ledger_rows(removed: pa.Table, split: str | pa.Array, **columns: Any) -> pa.Table:

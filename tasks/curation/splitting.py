@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tasks.curation.config import SplitConfig
 from tasks.curation.documents import (
     LEDGER_NAME,
     RowGroup,
+    by_shard,
     examples_of,
     first_examples,
     ledger_rows,
@@ -152,11 +154,9 @@ def _write_sides(
             ends = rows[start : start + config.rows_per_shard][[0, -1]].tolist()
             output = Output(side, f"documents/{split}-{number:05d}.parquet")
             jobs.append(_job(groups, ends[0], ends[1] + 1, output, workspace, folder))
-    for shard in corpus.shards() if np.any(sides == LEAKED) else ():
-        own = [group for group in groups if group.path == shard]
-        if own:
-            output = Output(LEAKED, _leaked_name(shard))
-            jobs.append(_job(own, own[0].start, own[-1].start + own[-1].num_rows, output, workspace, folder))
+    for shard, own in by_shard(groups).items() if np.any(sides == LEAKED) else ():
+        output = Output(LEAKED, _leaked_name(shard))
+        jobs.append(_job(own, own[0].start, own[-1].start + own[-1].num_rows, output, workspace, folder))
     characters = [0, 0, 0]
     selected = select_rows(jobs, workspace.runtime)
     for job in jobs:
@@ -168,7 +168,7 @@ def _write_sides(
 
 
 def _job(
-    groups: list[RowGroup], first: int, stop: int, output: Output, workspace: Workspace, folder: Path
+    groups: Sequence[RowGroup], first: int, stop: int, output: Output, workspace: Workspace, folder: Path
 ) -> SelectJob:
     inside = tuple(g for g in groups if g.start < stop and first < g.start + g.num_rows)
     return SelectJob(inside, first, stop, folder / "sides.npy", (output,), workspace.path)

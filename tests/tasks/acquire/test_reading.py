@@ -57,8 +57,8 @@ def packed(path: Path, content: bytes) -> None:
 def read(path: Path, folder: Path, parts: int = 1, per_chunk: int = 7, **config) -> list[ChunkResult]:
     (folder / "documents").mkdir(parents=True)
     source, config = SourceFile(path=path, name=path.name), LocalSource(path=path, **config)
-    results = {(0, p): read_file(source, 0, "local", config, folder, Share(p, parts, per_chunk)) for p in range(parts)}
-    return whole_file(0, source, results)
+    shares = [read_file(source, 0, "local", config, folder, Share(p, parts, per_chunk)) for p in range(parts)]
+    return whole_file(source, shares)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
