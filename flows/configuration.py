@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 import types
 import typing
 from pathlib import Path
@@ -14,18 +15,23 @@ from pydantic import BaseModel, ValidationError
 from data_contracts.errors import ConfigError
 from flows.recipes import PipelineConfig, recipe_values
 
+MAX_SHOWN_CHARACTERS = 200
+"""Of a refused value in a message."""
 
-def load_config(recipe: str, file: Path | None = None, assignments: tuple[str, ...] = ()) -> PipelineConfig:
-    """The config of a recipe, changed by a YAML file, then by `key.path=value` words.
+
+def load_config(
+    recipe: str, file: Path | None = None, assignments: tuple[str, ...] = (), month: str | None = None
+) -> PipelineConfig:
+    """The config of a recipe, changed by a YAML file, then by `key.path=value` words; in both, `{month}` is the month.
 
     Raises UsageError for an unknown recipe, ConfigError for what the tree refuses.
     """
     values = recipe_values(recipe)
     if file is not None:
-        values = merged(values, _read_yaml(file))
+        values = merged(values, _read_yaml(file, month))
         values["recipe"] = recipe
     for assignment in assignments:
-        values = merged(values, _parse_assignment(assignment, values))
+        values = merged(values, _parse_assignment(_filled(assignment, month), values))
     try:
         return PipelineConfig.model_validate(values)
     except ValidationError as error:
@@ -69,9 +75,13 @@ def _source_fields(kind: str) -> set[str]:
     return set(Source.model_fields)
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def _filled(text: str, month: str | None) -> str:
+    return text if month is None else text.replace("{month}", month)
+
+
+def _read_yaml(file: Path, month: str | None) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.safe_load(_filled(file.read_text(encoding="utf-8"), month))
     except FileNotFoundError:
         raise ConfigError(
             f"`{file}`: no such file, expected a YAML config", hint="`tsuzuki show RECIPE > FILE`"
@@ -138,6 +148,14 @@ def _explain(error: ValidationError) -> str:
     lines = []
     for item in error.errors():
         path = ".".join(str(part) for part in item["loc"])
-        found = "" if isinstance(item["input"], dict) else f"found {item['input']!r}: "
+        found = "" if isinstance(item["input"], dict) else f"found {_shortened(item['input'])}: "
         lines.append(f"`{path}`: {found}{item['msg']}")
     return "\n".join(lines)
+
+
+def _shortened(value: Any) -> str:
+    """Its repr, cut at every level: YAML's aliases make a value of gigabytes from a line."""
+    cut = reprlib.Repr()
+    cut.maxlevel = 2
+    cut.maxstring = cut.maxother = MAX_SHOWN_CHARACTERS
+    return cut.repr(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,22 @@ def test_a_file_that_is_no_config_is_refused(tmp_path, content):
     file.write_text(content, encoding="utf-8")
     with pytest.raises(ConfigError):
         load_config("demo", file)
+
+
+def test_a_hostile_file_runs_nothing_and_is_refused_in_a_few_words(tmp_path):
+    file, witness = tmp_path / "hostile.yaml", tmp_path / "続き"
+    file.write_text(
+        f"source: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{witness}']]"
+    )
+    with pytest.raises(ConfigError, match="could not determine a constructor"):
+        load_config("demo", file)
+    assert not witness.exists()
+    levels = "abcdefghij"
+    laughs = [f"{one}: &{one} [{', '.join([f'*{before}'] * 9)}]" for before, one in pairwise(levels)]
+    file.write_text("\n".join(["a: &a [笑]", *laughs]), encoding="utf-8")
+    with pytest.raises(ConfigError, match="Extra inputs") as refused:
+        load_config("demo", file)
+    assert len(str(refused.value)) < 10_000
 
 
 def test_an_unknown_recipe_lists_the_known_ones():
