@@ -18,6 +18,7 @@ STORE_HELP = "Folder of the artifacts. [default: TSUZUKI_STORE, or ./tsuzuki-sto
 
 
 ELSEWHERE = {
+    "backfill": "flows.backfill_command",
     "checkpoints": "flows.checkpoint_commands",
     "doctor": "flows.doctor_command",
     "executor": "flows.executor_command",
