@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from data_contracts.errors import UsageError
 from flows.recipes import PipelineConfig
 from flows.runs import Stopped
 from infra.settings import load_settings
+from tasks.parallel import end_processes
 from tasks.runtime import Runtime
 from tasks.stages import ALL_STAGES
 from tasks.training.executors import executor_of
@@ -57,5 +60,28 @@ def run_story(
         gpu_limit=load_settings().gpu_limit,
         labels={"tsuzuki.recipe": config.recipe, "tsuzuki.source": config.source.kind},
     )
-    with suppress(Stopped):
+    if rebuild_from:
+        run.began = _first_start()
+    with suppress(Stopped), _no_process_left():
         story(config, run)
+
+
+def _first_start() -> datetime:
+    """When the flow run of this process started for the first time, however often it has been retried since."""
+    from prefect.client.orchestration import get_client
+    from prefect.runtime import flow_run
+
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(UUID(str(flow_run.id))).start_time or datetime.now(UTC)
+
+
+@contextmanager
+def _no_process_left() -> Iterator[None]:
+    """Where the run is told to end, not failing, its worker processes end at once, whoever holds them."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException:
+        end_processes()
+        raise

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,16 @@ reporter: ContextVar[Reporter] = ContextVar("reporter", default=Reporter())  # n
 class Run:
     """Builds each stage it is called with, in this process.
 
-    rebuild_from: name of a stage that is built again even if the store holds it, with all that depends on it.
+    rebuild_from: name of a stage that is built again even if the store holds it, with all that depends on it; of these,
+    what was sealed since `began` is this run's own work, done before it was interrupted, and stays.
     until: name of the last stage; Stopped is raised after it.
     """
 
     runtime: Runtime
     rebuild_from: str | None = None
     until: str | None = None
-    rebuilt: set[Path] = field(default_factory=set)
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
+    renewed: set[Path] = field(default_factory=set)
 
     @property
     def store(self) -> Store:
@@ -61,17 +64,22 @@ class Run:
     def __call__(self, stage: Stage, config: BaseModel, **inputs: Artifact | Part) -> Any:
         """The opened artifact of that stage; raises what its body raises."""
         request = Request.of(stage, config, inputs)
-        rebuild = stage.name == self.rebuild_from or any(value.path in self.rebuilt for value in inputs.values())
+        renewed = stage.name == self.rebuild_from or any(value.path in self.renewed for value in inputs.values())
+        rebuild = renewed and not self._sealed_by_this_run(request)
         reporter.get().started(stage)
         started = time.monotonic()
         built = self.build(request, rebuild)
         artifact = stage.output.open(built.path)
-        if rebuild:
-            self.rebuilt.add(artifact.path)
+        if renewed:
+            self.renewed.add(artifact.path)
         reporter.get().finished(stage, built.status, built.path, time.monotonic() - started)
         if stage.name == self.until:
             raise Stopped
         return artifact
+
+    def _sealed_by_this_run(self, request: Request) -> bool:
+        found = self.store.find(request)
+        return found is not None and found.manifest.created_at >= self.began
 
     def build(self, request: Request, rebuild: bool) -> Built:
         return self.store.build(
