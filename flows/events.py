@@ -32,6 +32,7 @@ PROGRESS_SECONDS = 15.0
 MAX_CHARACTERS = 2000
 """Longer texts are cut: an error may quote a document."""
 MAX_COUNTS = 100
+MAX_LABEL = 300
 TRAINING_FIGURES = ("loss", "validation_loss", "learning_rate", "tokens_consumed", "tokens_per_second")
 USER_IN_URL = re.compile(r"://[^/@\s]+@")
 
@@ -55,7 +56,10 @@ class StageEvents:
         try:
             yield
         except Exception as error:
-            self._emit(FAILED, {**error_words(error), "attempt": task_run.run_count, "seconds": _since(started)})
+            words, attempt = error_words(error), task_run.run_count or 1
+            again = words["retryable"] and attempt <= self.request.stage.retries
+            figures = {"attempt": attempt, "seconds": round(time.monotonic() - started, 3)}
+            self._emit(FAILED, {**words, **figures}, {"tsuzuki.tried_again": str(again).lower()})
             raise
 
     def sealed(self, manifest: Manifest, status: Status) -> None:
@@ -69,9 +73,11 @@ class StageEvents:
             "num_files": len(manifest.files),
             "num_bytes": sum(entry.bytes for entry in manifest.files),
         }
+        data = ", ".join(source.name for source in manifest.sources)
+        labels = {"tsuzuki.digest": manifest.digest, "tsuzuki.data": data[:MAX_LABEL]}
         if status == "resumed":
-            self._emit(RESUMED, figures, manifest.digest)
-        self._emit(SEALED, figures, manifest.digest)
+            self._emit(RESUMED, figures, labels)
+        self._emit(SEALED, figures, labels)
 
     def progress(self, done: int, total: int | None, unit: str, figures: Mapping[str, Any]) -> None:
         """Emits `tsuzuki.training.progress` where a training tells of a step, at most every PROGRESS_SECONDS."""
@@ -81,7 +87,7 @@ class StageEvents:
         shown = {name: figures[name] for name in TRAINING_FIGURES if name in figures}
         self._emit(PROGRESS, {"step": done, "steps": total, **shown})
 
-    def _emit(self, event: str, payload: dict[str, Any], digest: str | None = None) -> None:
+    def _emit(self, event: str, payload: dict[str, Any], labels: Mapping[str, str] | None = None) -> None:
         stage = self.request.stage.name
         resource = {
             "prefect.resource.id": f"tsuzuki.stage.{stage}",
@@ -89,8 +95,8 @@ class StageEvents:
             "tsuzuki.stage": stage,
             "tsuzuki.title": self.title,
             "tsuzuki.key": self.request.key,
-            **({"tsuzuki.digest": digest} if digest else {}),
             **self.labels,
+            **(labels or {}),
         }
         emit_event(event, resource, payload=payload)
 
@@ -118,7 +124,3 @@ def _secrets() -> list[str]:
     found = [value.get_secret_value() for value in values if hasattr(value, "get_secret_value")]
     # The longest first: one may hold another.
     return sorted(filter(None, found), key=len, reverse=True)
-
-
-def _since(started: float) -> float:
-    return round(time.monotonic() - started, 3)

@@ -58,14 +58,24 @@ def serve(host: str, port: int, store: Path | None, gpu_slots: int) -> None:
 )
 @click.option("--working-dir", type=click.Path(path_type=Path), help="Where runs start. [default: a temporary folder]")
 @gpu_slots_option
-def setup(kind: str, working_dir: Path | None, gpu_slots: int) -> None:
-    """Prepare the Prefect server of PREFECT_API_URL: work pool, queues, limit of the GPU, deployments."""
+@click.option(
+    "--automations",
+    type=click.Path(path_type=Path),
+    help="What the server does by itself. [default: infra/automations.yaml]",
+)
+def setup(kind: str, working_dir: Path | None, gpu_slots: int, automations: Path | None) -> None:
+    """Prepare the Prefect server of PREFECT_API_URL: work pool, queues, limit of the GPU, deployments, automations."""
     from infra.settings import load_settings, prepare_prefect
 
     prepare_prefect()
+    from flows.automations import FILE, NOTIFY_BLOCK
     from flows.server_setup import set_up_server
 
     variables: dict[str, Any] = {"working_dir": str(working_dir.absolute())} if working_dir else {}
-    limit = load_settings().gpu_limit
-    deployments = set_up_server(kind, limit, gpu_slots, variables)
-    click.echo(json.dumps({"work_pool": kind, "gpu_limit": limit, "deployments": deployments}))
+    settings = load_settings()
+    notify_url = settings.notify_url.get_secret_value() if settings.notify_url else ""
+    names = set_up_server(kind, settings.gpu_limit, gpu_slots, variables, automations or FILE, notify_url)
+    if left_out := names["left_out"]:
+        told = f"no block {NOTIFY_BLOCK} on the server, so without {', '.join(left_out)}; set TSUZUKI_NOTIFY_URL"
+        click.echo(told, err=True)
+    click.echo(json.dumps({"work_pool": kind, "gpu_limit": settings.gpu_limit, **names}))

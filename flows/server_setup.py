@@ -1,10 +1,11 @@
-"""What a Prefect server needs once: the work pool with its queues, the limit of the GPU, the deployments."""
+"""What a Prefect server needs once: work pool and queues, the limit of the GPU, deployments, automations."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,6 +14,7 @@ from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound
 
 from data_contracts.errors import UsageError
+from flows.automations import apply_automations, save_notify_block
 from flows.gpu_slot import ensure_gpu_limit
 from flows.serving import POOL, PROJECT_ROOT
 
@@ -29,10 +31,13 @@ def template_of(kind: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def set_up_server(kind: str, gpu_limit: str, num_gpu_slots: int, job_variables: dict[str, Any]) -> list[str]:
+def set_up_server(
+    kind: str, gpu_limit: str, num_gpu_slots: int, job_variables: dict[str, Any], automations: Path, notify_url: str
+) -> dict[str, list[str]]:
     """Makes what is missing and brings the rest up to date; doing it again changes nothing.
 
-    job_variables: defaults of the pool for this machine, such as `working_dir`. Returns the deployments' names.
+    job_variables: defaults of the pool for this machine, such as `working_dir`. notify_url: webhook that failures are
+    told to; empty keeps the one that the server has. Returns the names of deployments and automations.
     """
     template = template_of(kind)
     for name, value in job_variables.items():
@@ -45,7 +50,11 @@ def set_up_server(kind: str, gpu_limit: str, num_gpu_slots: int, job_variables: 
             except ObjectNotFound:
                 client.create_work_queue(queue, work_pool_name=POOL)
     ensure_gpu_limit(gpu_limit, num_gpu_slots)
-    return register_deployments()
+    deployments = register_deployments()
+    if notify_url:
+        save_notify_block(notify_url)
+    with get_client(sync_client=True) as client:
+        return {"deployments": deployments, **apply_automations(client, automations)}
 
 
 def _make_pool(client: SyncPrefectClient, kind: str, template: dict[str, Any]) -> None:

@@ -214,8 +214,8 @@ def environment_of(address: Address, store: Path) -> dict[str, str]:
     defaults = {
         # In memory, a restarted server would not know whose slot of the GPU has run out.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
-        # What the server answers while its PostgreSQL restarts; Prefect's clients ask again for about a minute.
-        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
+        # A run lost while the server was down is found when it is back, and the age of data outlives a holiday.
+        "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P7D",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_WORKER_QUERY_SECONDS": "5",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",

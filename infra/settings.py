@@ -95,6 +95,9 @@ def load_settings() -> Settings:
         ) from None
 
 
+    notify_url: SecretStr | None = Field(
+        default=None, description="Webhook that failures are told to, for `tsuzuki setup`; it may hold a token."
+    )
 def prepare_prefect() -> None:
     """Sets what Prefect reads at import, where the user has not said otherwise: no telemetry, no second log."""
     for name, value in PREFECT_DEFAULTS.items():
