@@ -151,13 +151,14 @@ def recipes() -> None:
 
 @main.command()
 def stages() -> None:
-    """List the stages with their contracts and revisions."""
+    """List the stages with their contracts and revisions, and after how many seconds a lost worker is tried again."""
     from tasks.stages import ALL_STAGES
 
-    click.echo(f"{'stage':<16} {'revision':<8} {'makes':<18} what")
+    click.echo(f"{'stage':<16} {'revision':<8} {'makes':<18} {'tried again':<14} what")
     for stage in ALL_STAGES.values():
         contract = f"{stage.output.kind} v{stage.output.version}"
-        click.echo(f"{stage.name:<16} {stage.revision:<8} {contract:<18} {stage.summary}")
+        delays = ", ".join(f"{seconds:g}" for seconds in stage.retry_delays_seconds[: stage.retries])
+        click.echo(f"{stage.name:<16} {stage.revision:<8} {contract:<18} {delays or 'never':<14} {stage.summary}")
 
 
 @main.command()

@@ -44,9 +44,12 @@ def run_story(
     """Runs a story with every stage as a Prefect task. Raises what the first failing stage raises."""
     from flows.blocks import take_from_blocks
     from flows.ephemeral_server import end_server_with_this_process
+    from flows.service_life import end_with_service
     from flows.stage_flow import PrefectRun
 
     end_server_with_this_process()
+    settings = load_settings()
+    end_with_service(settings.service_lock, settings.cancel_grace_seconds)
     take_from_blocks()
     check_stage_name(until)
     check_stage_name(rebuild_from)
@@ -62,7 +65,7 @@ def run_story(
     )
     if rebuild_from:
         run.began = _first_start()
-    with suppress(Stopped), _no_process_left():
+    with suppress(Stopped), no_process_left():
         story(config, run)
 
 
@@ -76,7 +79,7 @@ def _first_start() -> datetime:
 
 
 @contextmanager
-def _no_process_left() -> Iterator[None]:
+def no_process_left() -> Iterator[None]:
     """Where the run is told to end, not failing, its worker processes end at once, whoever holds them."""
     try:
         yield
