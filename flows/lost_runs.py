@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +17,12 @@ RUN_ID = "PREFECT__FLOW_RUN_ID"
 API_SECONDS = 30.0
 BUSY = 503
 """What the server answers while SQLite is locked: soon it is not."""
+SETTLING_SECONDS = {"RUNNING": 5.0, "PENDING": 60.0, "CRASHED": 3.0, "CANCELLING": 10.0}
+"""So long is a run without a process left to whoever else may be about to tell of it: a worker, an automation."""
+MAX_CRASH_AGE = timedelta(days=1)
+"""Older crashes are history."""
+MAX_CRASHES = 5
+"""A run that crashes as often under one service, whatever kills it, is left crashed."""
 
 
 def flow_run_of(process: psutil.Process) -> str | None:
@@ -25,30 +34,98 @@ def flow_run_of(process: psutil.Process) -> str | None:
     return str(UUID(found)) if found else None
 
 
-def reschedule_lost_runs(api_url: str, auth: str | None, pool: str) -> list[str]:
-    """Schedules again what the server takes for running in a pool of this machine, and no process here works for.
+@dataclass
+class LostRuns:
+    """The runs of one worker of a pool on this machine, and what becomes of them when a process of theirs is killed.
 
-    Returns their ids.
+    worker: its name, which Prefect writes on every run that it takes; runs of other workers are left alone.
     """
-    alive = {flow_run_of(process) for process in psutil.process_iter()}
-    wanted = {
-        "flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}},
-        "work_pools": {"name": {"any_": [pool]}},
-    }
-    with _client(api_url, auth) as client:
-        found = _ask(client, "POST", "/flow_runs/filter", wanted)
-    lost = [run["id"] for run in found if run["id"] not in alive]
-    return [run_id for run_id in lost if reschedule(api_url, auth, run_id, "Its process was gone")]
+
+    api_url: str
+    auth: str | None
+    pool: str
+    worker: str
+    missing: dict[str, float] = field(default_factory=dict)
+    crashes: Counter[str] = field(default_factory=Counter)
+    cancelled: set[str] = field(default_factory=set)
+
+    def look(self, no_worker: bool) -> list[str]:
+        """Sets right what no process of this machine works for any more. Returns a line for each run.
+
+        no_worker: no worker is running, which might yet tell of a run itself. Raises httpx.HTTPError where the server
+        does not answer.
+        """
+        told = []
+        with _client(self.api_url, self.auth) as client:
+            found = self._unfinished(client)
+            # After the question: what the server called running then, and no process works for now, is lost.
+            alive = {flow_run_of(process) for process in psutil.process_iter()} if found else set()
+            now = time.monotonic()
+            lost = [run for run in found if run["id"] not in alive]
+            # By state: one that was set anew begins to wait anew.
+            self.missing = {run["state_id"]: self.missing.get(run["state_id"], now) for run in lost}
+            for run in lost:
+                settled = now - self.missing[run["state_id"]] >= SETTLING_SECONDS[run["state_type"]]
+                if (no_worker or settled) and (line := self._set_right(client, run)):
+                    told.append(line)
+        for run in found:
+            if run["state_type"] == "CANCELLING" and run["id"] in alive:
+                self._end_orphan(run["id"])
+        return told
+
+    def _unfinished(self, client: httpx.Client) -> list[dict[str, Any]]:
+        recently = {"after_": (datetime.now(UTC) - MAX_CRASH_AGE).isoformat()}
+        found = []
+        for wanted in (
+            {"state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}},
+            {"state": {"type": {"any_": ["CRASHED"]}}, "end_time": recently},
+        ):
+            pool = {"work_pools": {"name": {"any_": [self.pool]}}}
+            found += _ask(client, "POST", "/flow_runs/filter", {"flow_runs": wanted, **pool})
+        return [run for run in found if run.get("labels", {}).get("prefect.worker.name", self.worker) == self.worker]
+
+    def _end_orphan(self, run_id: str) -> None:
+        """Ends a cancelled run whose worker is gone: its process is now a child of this one."""
+        orphans = [process for process in psutil.Process().children() if flow_run_of(process) == run_id]
+        if orphans:
+            self.cancelled.add(run_id)
+        for process in orphans:
+            process.terminate()
+
+    def _set_right(self, client: httpx.Client, run: dict[str, Any]) -> str | None:
+        run_id, state = run["id"], run["state_type"]
+        if state == "CANCELLING" or run_id in self.cancelled:
+            self.cancelled.discard(run_id)
+            message = {"type": "CANCELLED", "message": "Its process is gone."}
+            return f"flow run {run_id}: cancelled" if _set(client, run, message) else None
+        if state == "CRASHED":
+            if self.crashes[run_id] >= MAX_CRASHES:
+                return None
+            self.crashes[run_id] += 1
+        if not _set(client, run, _again("Its process was gone")):
+            return None
+        return f"flow run {run_id}: its process is gone; scheduled again, it continues"
 
 
 def reschedule(api_url: str, auth: str | None, run_id: str, why: str) -> bool:
     """Has an unfinished flow run start again: its sealed stages are cached, a training resumes. False if it is done."""
-    state: dict[str, Any] = {"type": "SCHEDULED", "name": "AwaitingRetry", "message": f"{why}; the run continues."}
     with _client(api_url, auth) as client:
         found = _ask(client, "GET", f"/flow_runs/{run_id}")
         if found["state_type"] in ("COMPLETED", "CANCELLED", "CANCELLING"):
             return False
-        told = _ask(client, "POST", f"/flow_runs/{run_id}/set_state", {"state": state, "force": True})
+        return _set(client, found, _again(why))
+
+
+def _again(why: str) -> dict[str, Any]:
+    return {"type": "SCHEDULED", "name": "AwaitingRetry", "message": f"{why}; the run continues."}
+
+
+def _set(client: httpx.Client, run: dict[str, Any], state: dict[str, Any]) -> bool:
+    """Whether the state was set; not where another has been set since the run was read."""
+    now = _ask(client, "GET", f"/flow_runs/{run['id']}")
+    if now["state_id"] != run["state_id"]:
+        return False
+    told = _ask(client, "POST", f"/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
     return told["status"] == "ACCEPT"
 
 

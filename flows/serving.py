@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,13 +20,16 @@ import psutil
 
 from data_contracts.errors import TsuzukiError, UsageError
 from flows.ephemeral_server import SERVER_FACTORY, end_with_this_process
-from flows.lost_runs import flow_run_of, reschedule, reschedule_lost_runs
+from flows.lost_runs import LostRuns, flow_run_of, reschedule
+from flows.service_life import LOCK_NAME, only_service_of
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 POOL = "tsuzuki"
 START_SECONDS = 120.0
 SERVER_STOP_SECONDS = 10.0
 RESTART_SECONDS = 2.0
+SERVER_RETRY_SECONDS = 5.0
+WORKER = f"tsuzuki serve on {socket.gethostname()}"
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -85,33 +88,61 @@ class Service:
     say: Callable[[str], None]
     stopping: threading.Event = field(default_factory=threading.Event)
     guards: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    worker: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
-        """Runs until SIGINT, SIGTERM or SIGHUP; then nothing that was started is left."""
-        _adopt_orphans()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: self.stopping.set())
-        try:
-            self._serve()
-        finally:
-            self._stop()
+        """Runs until SIGINT, SIGTERM or SIGHUP; then nothing that was started is left.
+
+        Raises UsageError where another service runs on the same Prefect home.
+        """
+        me = f"process {os.getpid()}, {self.address.api_url}"
+        with only_service_of(_home(self.environment), me):
+            _adopt_orphans()
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, lambda *_: self.stopping.set())
+            try:
+                self._serve()
+            finally:
+                self._stop()
 
     def _serve(self) -> None:
         server = self._start_server()
         if not self.stopping.is_set():
             self._set_up()
-        worker: subprocess.Popen[bytes] | None = None
+        lost = LostRuns(self.address.api_url, self.address.auth, POOL, WORKER)
         while not self.stopping.is_set():
             if server.poll() is not None:
                 self.say(f"the server ended (exit {server.returncode}); started again")
-                server = self._start_server()
-            if worker is None or worker.poll() is not None:
-                if worker is not None:
-                    self.say(f"the worker ended (exit {worker.returncode}); started again")
-                self._reschedule_lost()
-                worker = self._start("prefect", "worker", "start", "--pool", POOL, "--type", "process")
-                self.say(f"worker ready: work pool {POOL}, queues cpu and gpu")
+                server = self._restart_server()
+            no_worker = self.worker is None or self.worker.poll() is not None
+            self._look_after_runs(lost, no_worker)
+            if no_worker and not self.stopping.is_set():
+                self._start_worker()
             self.stopping.wait(RESTART_SECONDS)
+
+    def _restart_server(self) -> subprocess.Popen[bytes]:
+        """Unlike at the start, nobody watches, and its database may be what is down: tried until it is up."""
+        while True:
+            try:
+                return self._start_server()
+            except TsuzukiError as error:
+                self.say(f"{error}; tried again in {SERVER_RETRY_SECONDS:.0f} s")
+                self.stopping.wait(SERVER_RETRY_SECONDS)
+
+    def _start_worker(self) -> None:
+        if self.worker is not None:
+            self.say(f"the worker ended (exit {self.worker.returncode}); started again")
+        # By its name it knows the runs that it took before it was killed.
+        self.worker = self._start("prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", WORKER)
+        self.say(f"worker ready: work pool {POOL}, queues cpu and gpu")
+
+    def _look_after_runs(self, lost: LostRuns, no_worker: bool) -> None:
+        try:
+            for line in lost.look(no_worker):
+                self.say(line)
+        except httpx.HTTPError as error:
+            # A server that is busy or down: what is lost is found by a later look.
+            self.say(f"the server does not answer: {error or type(error).__name__}")
 
     def _start(self, *words: str) -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C in the terminal reaches this process alone, which ends the others in order.
@@ -155,10 +186,6 @@ class Service:
         if setup.poll():
             raise TsuzukiError(f"`tsuzuki setup`: exit {setup.returncode}", hint="its own lines above say why")
 
-    def _reschedule_lost(self) -> None:
-        for run_id in reschedule_lost_runs(self.address.api_url, self.address.auth, POOL):
-            self.say(f"flow run {run_id}: its process is gone; scheduled again, it continues")
-
     def _stop(self) -> None:
         """Ends runs first (a training saves a checkpoint), then everything else; what stays is killed."""
         runs = {p: run for p in psutil.Process().children(recursive=True) if (run := flow_run_of(p))}
@@ -186,6 +213,10 @@ def _adopt_orphans() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def _home(environment: Mapping[str, str]) -> Path:
+    return Path(environment.get("PREFECT_HOME", "~/.prefect")).expanduser().absolute()
+
+
 def _is_server(process: psutil.Process) -> bool:
     try:
         return SERVER_FACTORY in process.cmdline()
@@ -208,6 +239,7 @@ def environment_of(address: Address, store: Path) -> dict[str, str]:
         "PREFECT_SERVER_API_HOST": address.host,
         "PREFECT_SERVER_API_PORT": str(address.port),
         "TSUZUKI_STORE": str(store.absolute()),
+        "TSUZUKI_SERVICE_LOCK": str(_home(os.environ) / LOCK_NAME),
     }
     if address.auth:
         fixed["PREFECT_API_AUTH_STRING"] = address.auth
@@ -217,7 +249,7 @@ def environment_of(address: Address, store: Path) -> dict[str, str]:
         # A run lost while the server was down is found when it is back, and the age of data outlives a holiday.
         "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P7D",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
-        "PREFECT_WORKER_QUERY_SECONDS": "5",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_LOGGING_LEVEL": "WARNING",
     }

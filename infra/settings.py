@@ -15,6 +15,10 @@ from data_contracts.errors import UsageError
 
 PREFECT_DEFAULTS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # A server may be away for four minutes: 2 + 4 + ... + 128 s between the attempts. Prefect's 5 are a minute.
+    "PREFECT_CLIENT_MAX_RETRIES": "7",
+    # What the server answers while its PostgreSQL restarts.
+    "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # our own lines on stderr say it better; the API gets all
     # The first start makes the tables, which takes longer than Prefect's 20 s on a busy machine.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
@@ -63,11 +67,25 @@ class Settings(BaseSettings):
         default={"kind": "inline"},
         description="How NeMo's processes are started: JSON, or a file as in infra/executors.",
     )
-    cancel_grace_seconds: float = Field(default=30.0, ge=0, description="Between SIGTERM and SIGKILL for a worker.")
+    cancel_grace_seconds: float = Field(
+        # Prefect kills a cancelled flow 30 s after it told it to end; by then its workers must be gone.
+        default=20.0,
+        ge=0,
+        description="Between SIGTERM and SIGKILL for a worker.",
+    )
     spark_submit: Path | None = Field(default=None, description="The program spark-submit, for the real Uzushio.")
     uzushio_jar: Path | None = Field(default=None, description="The jar of Uzushio.")
     gpu_limit: str = Field(
         default="tsuzuki-gpu", min_length=1, description="Prefect global concurrency limit of this machine's GPU."
+    )
+    service_lock: Path | None = Field(
+        default=None, description="Lock of the `tsuzuki serve` that a run belongs to; set by it alone."
+    )
+    lock_folder: Path | None = Field(
+        default=None, description="Folder of the locks of this machine's GPUs; none for /run/lock or /tmp."
+    )
+    cuda_visible_devices: str | None = Field(
+        default=None, validation_alias="CUDA_VISIBLE_DEVICES", description="GPUs that a run uses; none for all."
     )
     server_auth: SecretStr | None = Field(
         default=None, validation_alias="PREFECT_SERVER_API_AUTH_STRING", description="`user:password` of the server."
@@ -76,6 +94,9 @@ class Settings(BaseSettings):
         default=None,
         pattern="^(https?://|/)",
         description="Where a server shows the reports of this store: an address, or a path beside the Prefect UI.",
+    )
+    notify_url: SecretStr | None = Field(
+        default=None, description="Webhook that failures are told to, for `tsuzuki setup`; it may hold a token."
     )
     gitlab_token: SecretStr | None = Field(
         default=None, validation_alias="GITLAB_TOKEN", description="Token for the LLM-JP GitLab."
@@ -95,9 +116,6 @@ def load_settings() -> Settings:
         ) from None
 
 
-    notify_url: SecretStr | None = Field(
-        default=None, description="Webhook that failures are told to, for `tsuzuki setup`; it may hold a token."
-    )
 def prepare_prefect() -> None:
     """Sets what Prefect reads at import, where the user has not said otherwise: no telemetry, no second log."""
     for name, value in PREFECT_DEFAULTS.items():

@@ -1,6 +1,7 @@
-"""A stage whose device is cuda, run as a Prefect task on the server of PREFECT_API_URL: python -m gpu_stage STORE NAME.
+"""A stage whose device is cuda, run as a Prefect task: python -m gpu_stage STORE NAME.
 
-It needs no GPU: it notes in its ledger how many slots of the limit are taken while it works; NAME `hang` never ends.
+It needs no GPU: it notes in its ledger how many slots of the limit are taken while it works, 0 without PREFECT_API_URL.
+NAME `hang` never ends, `sleep:N` ends after N seconds.
 """
 
 from __future__ import annotations
@@ -29,24 +30,28 @@ class GpuConfig(BaseModel):
 
 
 def note_slots(config: GpuConfig, workspace: Workspace) -> Summary:
-    url = f"{os.environ['PREFECT_API_URL']}/v2/concurrency_limits/tsuzuki-gpu"
-    taken = httpx.get(url).raise_for_status().json()["active_slots"]
+    taken = 0
+    if server := os.environ.get("PREFECT_API_URL"):
+        url = f"{server}/v2/concurrency_limits/tsuzuki-gpu"
+        taken = httpx.get(url).raise_for_status().json()["active_slots"]
     workspace.write_bytes("ledger.parquet", str(taken).encode())
-    if config.name == "hang":
+    if config.name != "quick":
         print("working", flush=True)
-        time.sleep(600)
+        time.sleep(600 if config.name == "hang" else float(config.name.removeprefix("sleep:")))
     return Summary(counts={"num_slots_taken": taken})
 
 
 def main(store: Path, name: str) -> None:
     from prefect import flow
 
+    from flows.ephemeral_server import end_server_with_this_process
     from flows.stage_flow import PrefectRun
 
     stage = Stage("acquire", RawCorpus, 1, "gpu_stage:note_slots", "Notes the slots that are taken.")
 
     @flow(name="on the GPU")
     def on_gpu() -> None:
+        end_server_with_this_process()
         artifact = PrefectRun(Runtime(store=store))(stage, GpuConfig(name=name))
         print(artifact.manifest.summary.counts["num_slots_taken"])
 
