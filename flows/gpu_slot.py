@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TypeVar
 from uuid import UUID
 
-import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.client.schemas.objects import ConcurrencyLeaseHolder
@@ -18,18 +14,14 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
 from flows.gpu_lock import gpu_lock, lock_folder
+from flows.outage import patiently, tell
 from infra.settings import load_settings
 from tasks.runtime import Runtime
 from tasks.stage import Request
 
 LEASE_SECONDS = 60.0
 """The shortest that Prefect's server takes: so long does a slot outlive a run that was killed."""
-OUTAGE_SECONDS = 900.0
-"""So long is a server waited for that does not answer."""
-RETRY_SECONDS = 2.0
 OTHER_MACHINES = ("slurm", "skypilot")
-T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 
 def needs_gpu(request: Request, runtime: Runtime) -> bool:
@@ -66,7 +58,7 @@ def gpu_slot(limit: str, task_run_id: UUID, on_wait: Callable[[], None] = lambda
     settings = load_settings()
     num_slots, slot = 1, nullcontext()
     if PREFECT_API_URL.value():
-        num_slots = _patiently(lambda: ensure_gpu_limit(limit))
+        num_slots = patiently(lambda: ensure_gpu_limit(limit))
         slot = _slot_of_server(limit, task_run_id)
     folder = settings.lock_folder or lock_folder()
     with slot, gpu_lock(limit, settings.cuda_visible_devices, num_slots, folder, on_wait):
@@ -75,15 +67,12 @@ def gpu_slot(limit: str, task_run_id: UUID, on_wait: Callable[[], None] = lambda
 
 @contextmanager
 def _slot_of_server(limit: str, task_run_id: UUID) -> Iterator[None]:
-    held = _patiently(lambda: _entered(limit, task_run_id))
+    held = patiently(lambda: _entered(limit, task_run_id))
     try:
         yield
     finally:
-        try:
-            held.__exit__(None, None, None)
-        except httpx.HTTPError as error:
-            # The stage is done; what the server does not hear of runs out with the lease.
-            log.warning("slot of %s not given back: %s; its lease runs out in %.0f s", limit, error, LEASE_SECONDS)
+        # The stage is done: what the server does not hear of runs out with the lease.
+        tell(f"the end of a slot of {limit}", lambda: held.__exit__(None, None, None))
 
 
 def _entered(limit: str, task_run_id: UUID) -> AbstractContextManager[None]:
@@ -97,23 +86,3 @@ def _entered(limit: str, task_run_id: UUID) -> AbstractContextManager[None]:
     )
     slot.__enter__()
     return slot
-
-
-def _patiently(ask: Callable[[], T]) -> T:
-    """What `ask` returns, asked again while the server does not answer: a new client of Prefect's gives up at once."""
-    deadline = time.monotonic() + OUTAGE_SECONDS
-    while True:
-        try:
-            return ask()
-        except Exception as error:
-            if not _is_outage(error) or time.monotonic() > deadline:
-                raise
-        time.sleep(RETRY_SECONDS)
-
-
-def _is_outage(error: BaseException) -> bool:
-    """Whether the server was away, rather than of another opinion; Prefect's own errors name theirs as their cause."""
-    cause = error if isinstance(error, httpx.HTTPError) else error.__cause__
-    return isinstance(cause, httpx.TransportError) or (
-        isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code >= 500
-    )

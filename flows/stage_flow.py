@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,6 +21,7 @@ from data_contracts.errors import TsuzukiError
 from data_contracts.files import digest_of
 from flows.events import StageEvents
 from flows.gpu_slot import gpu_slot, needs_gpu
+from flows.outage import tell
 from flows.progress_words import progress_words
 from flows.runs import Run
 from flows.stage_markdown import stage_markdown
@@ -28,6 +30,8 @@ from tasks.store import Built, Status
 
 PROGRESS_SECONDS = 5.0
 """A bar in the UI is moved at most that often, and made only for a stage that runs longer."""
+TABLE_SECONDS = 240.0
+"""So long is a server waited for that is away when a stage is sealed; the next stage needs it anyway."""
 
 
 @dataclass
@@ -108,10 +112,11 @@ def _may_pass(task: Any, task_run: Any, state: Any) -> bool:
 
 
 def _tell(stage: Stage, artifact: Artifact) -> None:
-    create_markdown_artifact(
-        key=f"tsuzuki-{stage.name.replace('_', '-')}",
-        markdown=stage_markdown(artifact.manifest, artifact.path),
-        description=stage.summary,
+    key, markdown = f"tsuzuki-{stage.name.replace('_', '-')}", stage_markdown(artifact.manifest, artifact.path)
+    tell(
+        f"the table of {stage.name}",
+        lambda: create_markdown_artifact(key=key, markdown=markdown, description=stage.summary),
+        TABLE_SECONDS,
     )
 
 
@@ -133,6 +138,7 @@ class _ProgressInUi:
         told = f"{self.stage.name}: {progress_words(done, total, unit, figures)}"
         if self.artifact_id is None:
             key = f"tsuzuki-{self.stage.name.replace('_', '-')}-progress"
-            self.artifact_id = create_progress_artifact(percent, key=key, description=told)
+            say = partial(create_progress_artifact, percent, key=key, description=told)
+            self.artifact_id = tell("progress", say)
         else:
-            update_progress_artifact(self.artifact_id, percent, description=told)
+            tell("progress", partial(update_progress_artifact, self.artifact_id, percent, description=told))

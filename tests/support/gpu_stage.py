@@ -1,4 +1,4 @@
-"""A stage whose device is cuda, run as a Prefect task: python -m gpu_stage STORE NAME.
+"""A stage whose device is cuda, run as a Prefect task: python -m gpu_stage STORE NAME...
 
 It needs no GPU: it notes in its ledger how many slots of the limit are taken while it works, 0 without PREFECT_API_URL.
 NAME `hang` never ends, `sleep:N` ends after N seconds.
@@ -41,7 +41,7 @@ def note_slots(config: GpuConfig, workspace: Workspace) -> Summary:
     return Summary(counts={"num_slots_taken": taken})
 
 
-def main(store: Path, name: str) -> None:
+def main(store: Path, names: list[str]) -> None:
     from prefect import flow
 
     from flows.ephemeral_server import end_server_with_this_process
@@ -52,11 +52,12 @@ def main(store: Path, name: str) -> None:
     @flow(name="on the GPU")
     def on_gpu() -> None:
         end_server_with_this_process()
-        artifact = PrefectRun(Runtime(store=store))(stage, GpuConfig(name=name))
-        print(artifact.manifest.summary.counts["num_slots_taken"])
+        for name in names:
+            artifact = PrefectRun(Runtime(store=store))(stage, GpuConfig(name=name))
+            print(artifact.manifest.summary.counts["num_slots_taken"])
 
     on_gpu()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2:])
