@@ -1,4 +1,4 @@
-"""Prefect's temporary server must not outlive a run that was killed."""
+"""Prefect's servers among the processes, and a temporary one that must not outlive a run that was killed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ import subprocess
 import psutil
 
 SERVER_FACTORY = "prefect.server.api.server:create_app"
+"""What Prefect itself starts: the temporary server of a run without PREFECT_API_URL."""
+SERVED_FACTORY = "flows.served_app:create_app"
+"""What `tsuzuki serve` starts."""
+REPORTS_PATH = "/reports"
+"""Where that one shows the reports of deliveries."""
 
 
 def end_server_with_this_process() -> None:

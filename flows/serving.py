@@ -19,7 +19,7 @@ import httpx
 import psutil
 
 from data_contracts.errors import TsuzukiError, UsageError
-from flows.ephemeral_server import SERVER_FACTORY, end_with_this_process
+from flows.ephemeral_server import REPORTS_PATH, SERVED_FACTORY, end_with_this_process
 from flows.lost_runs import LostRuns, flow_run_of, reschedule
 from flows.service_life import LOCK_NAME, only_service_of
 
@@ -159,7 +159,7 @@ class Service:
 
     def _start_server(self) -> subprocess.Popen[bytes]:
         where = ("--host", self.address.host, "--port", str(self.address.port), "--log-level", "warning")
-        server = self._start("uvicorn", "--factory", SERVER_FACTORY, *where)
+        server = self._start("uvicorn", "--factory", SERVED_FACTORY, *where)
         deadline = time.monotonic() + START_SECONDS
         while not self.stopping.is_set():
             if server.poll() is not None or time.monotonic() > deadline:
@@ -219,7 +219,7 @@ def _home(environment: Mapping[str, str]) -> Path:
 
 def _is_server(process: psutil.Process) -> bool:
     try:
-        return SERVER_FACTORY in process.cmdline()
+        return SERVED_FACTORY in process.cmdline()
     except psutil.Error:
         return False
 
@@ -251,6 +251,8 @@ def environment_of(address: Address, store: Path) -> dict[str, str]:
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # A path, not an address: a link in the UI leads to the host that the browser knows, through whatever proxy.
+        "TSUZUKI_REPORTS_URL": REPORTS_PATH,
         "PREFECT_LOGGING_LEVEL": "WARNING",
     }
     return {**defaults, **os.environ, **fixed}
