@@ -59,8 +59,7 @@ def apply_automations(client: SyncPrefectClient, file: Path) -> dict[str, list[s
         if there is None:
             client.create_automation(automation)
         elif _content(there) != _content(automation):
-            # Prefect sends what was set alone; what the file no longer sets must go back to its default.
-            client.update_automation(there.id, AutomationCore(**{**dict(automation), "enabled": there.enabled}))
+            client.update_automation(there.id, automation.model_copy(update={"enabled": there.enabled}))
         else:
             continue
         changed.append(automation.name)
