@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -237,7 +238,9 @@ def _is_tool(value: Artifact | Part) -> bool:
     return isinstance(value, Part)
 
 
+@cache
 def _libraries() -> dict[str, str]:
+    """Versions, read once a process: they take 20 ms, and cannot change under what is already imported."""
     versions = {"python": sys.version.split()[0]}
     for name in LIBRARIES:
         try:
