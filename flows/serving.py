@@ -249,6 +249,8 @@ def environment_of(address: Address, store: Path) -> dict[str, str]:
         # A run lost while the server was down is found when it is back, and the age of data outlives a holiday.
         "PREFECT_SERVER_EVENTS_EXPIRED_BUCKET_BUFFER": "P7D",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        # Prefect's worker hears the events of the last minute again: a run retried so soon would be cancelled twice.
+        "PREFECT_SERVER_EVENTS_MAXIMUM_WEBSOCKET_BACKFILL": "PT5S",
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         # A path, not an address: a link in the UI leads to the host that the browser knows, through whatever proxy.
