@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from data_contracts.errors import StorageError
+from data_contracts.errors import StorageError, TsuzukiError
 
 SPACE_ERRORS = {errno.ENOSPC, errno.EDQUOT}
 STORAGE_ERRORS = {*SPACE_ERRORS, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -19,7 +19,7 @@ WORDS = {
     # torch's archive writer says no more than this, whatever kept it from writing.
     "PytorchStreamWriter failed writing": errno.ENOSPC,
 }
-"""What libraries without error numbers (safetensors, torch) say of them."""
+"""What libraries without error numbers (safetensors, tokenizers, torch) say of them."""
 
 
 def storage_error_of(error: BaseException, root: Path) -> StorageError | None:
@@ -28,7 +28,7 @@ def storage_error_of(error: BaseException, root: Path) -> StorageError | None:
     root: what is named where the failure names no file.
     """
     cause: BaseException | None = error
-    while cause is not None:
+    while cause is not None and not isinstance(cause, TsuzukiError):
         code = cause.errno if isinstance(cause, OSError) else None
         code = code if code in STORAGE_ERRORS else _code_in_words(cause)
         if code is not None:
@@ -38,14 +38,12 @@ def storage_error_of(error: BaseException, root: Path) -> StorageError | None:
 
 
 def _code_in_words(error: BaseException) -> int | None:
-    if isinstance(error, (OSError, RuntimeError)) or type(error).__name__ == "SafetensorError":
-        return next((code for words, code in WORDS.items() if words in str(error)), None)
-    return None
+    return next((code for words, code in WORDS.items() if words in str(error)), None)
 
 
 def _told(code: int, path: object) -> StorageError:
     expected = "room on its disk" if code in SPACE_ERRORS else "to be allowed to read and write it"
-    remedy = "free space" if code in SPACE_ERRORS else "free space or fix the permissions"
+    remedy = "free space" if code in SPACE_ERRORS else "fix its permissions or its mount, or name another `--store`"
     return StorageError(
         f"`{path}`: {os.strerror(code)}; expected {expected}",
         hint=f"{remedy}, then run the same command; finished stages and shards are kept",
@@ -57,8 +55,6 @@ def storage_errors(root: Path) -> Iterator[None]:
     """Turns a full disk or a store that cannot be written into a StorageError; all else passes unchanged."""
     try:
         yield
-    except StorageError:
-        raise
     except Exception as error:
         told = storage_error_of(error, root)
         if told is None:

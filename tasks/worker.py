@@ -46,7 +46,7 @@ def main(job_path: str) -> int:
         emit("error", type=type(error).__name__, message=error.message, hint=error.hint)
         return 1
     except Exception as error:
-        told = storage_error_of(error, Path(job_path)) or WorkerError(f"{type(error).__name__}: {error}")
+        told = storage_error_of(error, Path(job_path).parent) or WorkerError(f"{type(error).__name__}: {error}")
         with contextlib.suppress(OSError):  # the log lies on the disk that may be full
             traceback.print_exc()
         emit("error", type=type(told).__name__, message=told.message, hint=told.hint)

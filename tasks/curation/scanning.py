@@ -154,17 +154,17 @@ def _corpus_jobs(
 
 def scan(job: ScanJob) -> ScanResult:
     """Spools the documents of a job, and searches them for evaluation items if there are any."""
-    writer = SpoolWriter(job.folder, job.name)
     evaluation = EvaluationIndex.open(job.evaluation) if job.evaluation else None
     findings, done = [], 0
-    for ids, texts in _portions(job):
-        folded = fold(texts)
-        prints = fingerprint(folded, job.fuzzy)
-        if evaluation:
-            findings.append(evaluation.search(folded, prints.keys, first=done))
-        writer.add(ids, texts, prints)
-        done += len(ids)
-    writer.close()
+    with SpoolWriter(job.folder, job.name) as writer:
+        for ids, texts in _portions(job):
+            folded = fold(texts)
+            prints = fingerprint(folded, job.fuzzy)
+            if evaluation:
+                findings.append(evaluation.search(folded, prints.keys, first=done))
+            writer.add(ids, texts, prints)
+            done += len(ids)
+        writer.close()
     return ScanResult(writer.parts, np.concatenate([np.zeros(0, FINDING), *findings]))
 
 

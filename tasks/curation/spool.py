@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -124,14 +125,21 @@ def _strings(data: np.ndarray, bounds: np.ndarray) -> pa.LargeStringArray:
 
 
 class SpoolWriter:
-    """Writes the parts of one job. parts: names and numbers of documents of those that are whole."""
+    """Writes the parts of one job within a `with`. parts: names and numbers of documents of those that are whole."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.parts: list[tuple[str, int]] = []
         self._folder, self._name = folder, name
         self._files: dict[str, BinaryIO] = {}
+        self._open = ExitStack()
         self._keys: list[np.ndarray] = []
         self._size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._open.close()
 
     def add(self, ids: pa.Array, texts: pa.Array, prints: Fingerprints) -> None:
         for kind, bounds_kind, strings in (("ids", "id_bounds", ids), ("texts", "bounds", texts)):
@@ -152,8 +160,7 @@ class SpoolWriter:
         if not self._size:
             return
         self._file("keys").write(np.ascontiguousarray(np.concatenate(self._keys).T).data)
-        for file in self._files.values():
-            file.close()
+        self._open.close()
         self.parts.append((self._part, self._size))
         self._files, self._keys, self._size = {}, [], 0
 
@@ -163,5 +170,6 @@ class SpoolWriter:
 
     def _file(self, kind: str) -> BinaryIO:
         if kind not in self._files:
-            self._files[kind] = open(self._folder / f"{self._part}.{kind}", "wb")  # noqa: SIM115 - closed by close()
+            file = open(self._folder / f"{self._part}.{kind}", "wb")  # noqa: SIM115 - closed with the others
+            self._files[kind] = self._open.enter_context(file)
         return self._files[kind]
