@@ -1,9 +1,9 @@
 """A Qwen2.5-0.5B of random weights in bf16, with the tokenizer of a folder, in the form that the hub gives it.
 
-    python tests/benchmarks/nemo_proof/random_qwen.py TOKENIZER_FOLDER FOLDER [--toy]
+    python tests/benchmarks/nemo_proof/random_qwen.py TOKENIZER_FOLDER FOLDER [--toy] [--layers N]
 
 TOKENIZER_FOLDER holds tokenizer.json and tokenizer_config.json. --toy: the same vocabulary on two layers of width 64,
-in fp32.
+in fp32. --layers: so many, of the same width.
 """
 
 from __future__ import annotations
@@ -53,9 +53,12 @@ def main() -> None:
     parser.add_argument("tokenizer", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--toy", action="store_true")
+    parser.add_argument("--layers", type=int)
     options = parser.parse_args()
     folder = options.folder
     shape = TOY if options.toy else SHAPE
+    if options.layers:
+        shape |= {"max_window_layers": options.layers, "num_hidden_layers": options.layers}
     folder.mkdir(parents=True, exist_ok=True)
     for name in TOKENIZER_FILES:
         shutil.copyfile(options.tokenizer / name, folder / name)
