@@ -89,12 +89,13 @@ def run(config: Any, store: Path | None, until: str | None, rebuild_from: str | 
     prepare_prefect()
     from flows.console import ConsoleReporter
     from flows.pipeline_flow import pipeline
+    from flows.prefect_home import room_in_prefect_home
     from flows.running import check_stage_name
     from flows.runs import reporter
 
     check_stage_name(until)
     check_stage_name(rebuild_from)
-    with ConsoleReporter() as console:
+    with room_in_prefect_home(), ConsoleReporter() as console:
         reporter.set(console)
         pipeline(config, store=store, until=until, rebuild_from=rebuild_from)
 
