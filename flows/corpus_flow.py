@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prefect import flow
-
 from data_contracts.artifacts import Corpus, HfModel, RawCorpus, TokenDataset
 from flows.recipes import PipelineConfig
 from flows.running import run_story
+from flows.story_flow import story_flow
 from tasks.stages import ACQUIRE, BASE_MODEL, BINARIZE, DEDUP, FILTER, SPLIT
 
 
@@ -33,7 +32,7 @@ def corpus_story(config: PipelineConfig, run: Any) -> CorpusResult:
     return CorpusResult(raw, filtered, unique, corpus, base, tokens)
 
 
-@flow(name="corpus", flow_run_name="{config.recipe}: corpus", persist_result=False, validate_parameters=True)
+@story_flow("corpus")
 def corpus(
     config: PipelineConfig, store: Path | None = None, until: str | None = None, rebuild_from: str | None = None
 ) -> None:

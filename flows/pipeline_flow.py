@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
-
 from data_contracts.artifacts import Delivery
 from flows.corpus_flow import corpus_story
 from flows.recipes import PipelineConfig
 from flows.running import run_story
+from flows.story_flow import story_flow
 from flows.training_flow import training_story
 from tasks.stages import DELIVER, EVALUATE
 
@@ -32,7 +31,7 @@ def pipeline_story(config: PipelineConfig, run: Any) -> Delivery:
     return run(DELIVER, config.deliver, **data._asdict(), **models._asdict(), evaluation=evaluation)
 
 
-@flow(name="pipeline", flow_run_name="{config.recipe}: pipeline", persist_result=False, validate_parameters=True)
+@story_flow("pipeline")
 def pipeline(
     config: PipelineConfig, store: Path | None = None, until: str | None = None, rebuild_from: str | None = None
 ) -> None:

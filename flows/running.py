@@ -12,6 +12,7 @@ from uuid import UUID
 from data_contracts.errors import UsageError
 from flows.recipes import PipelineConfig
 from flows.runs import Stopped
+from flows.ui_names import title_of
 from infra.settings import load_settings
 from tasks.parallel import end_processes
 from tasks.runtime import Runtime
@@ -53,14 +54,14 @@ def run_story(
     take_from_blocks()
     check_stage_name(until)
     check_stage_name(rebuild_from)
-    title = f"{config.source.kind} × {config.model.source}"
     run = PrefectRun(
         runtime_of(config, store),
         rebuild_from,
         until,
-        title=title,
+        title=title_of(config),
         tags=("tsuzuki", config.recipe, config.source.kind),
         gpu_limit=load_settings().gpu_limit,
+        reports_url=settings.reports_url,
         labels={"tsuzuki.recipe": config.recipe, "tsuzuki.source": config.source.kind},
     )
     if rebuild_from:

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.runtime import task_run
 
-from data_contracts.artifacts import Artifact
 from data_contracts.errors import TsuzukiError
 from data_contracts.files import digest_of
 from flows.events import StageEvents
 from flows.gpu_slot import gpu_slot, needs_gpu
-from flows.outage import tell
-from flows.progress_words import progress_words
 from flows.runs import Run
-from flows.stage_markdown import stage_markdown
-from tasks.stage import Request, Stage
+from flows.ui_artifacts import show_report, show_stage
+from flows.ui_failures import told_in_log
+from flows.ui_progress import ProgressBar
+from tasks.stage import Request
+from tasks.stages import DELIVER
 from tasks.store import Built, Status
-
-PROGRESS_SECONDS = 5.0
-"""A bar in the UI is moved at most that often, and made only for a stage that runs longer."""
-TABLE_SECONDS = 240.0
-"""So long is a server waited for that is away when a stage is sealed; the next stage needs it anyway."""
 
 
 @dataclass
@@ -46,6 +38,8 @@ class PrefectRun(Run):
     tags: tuple[str, ...] = ("tsuzuki",)
     gpu_limit: str = "tsuzuki-gpu"
     labels: Mapping[str, str] = field(default_factory=dict)
+    reports_url: str | None = None
+    bars: dict[str, ProgressBar] = field(default_factory=dict)
 
     def build(self, request: Request, rebuild: bool) -> Built:
         stage = request.stage
@@ -66,6 +60,9 @@ class PrefectRun(Run):
         )(self._build_and_tell)
         state = build_stage(request.key, rebuild, _Hidden(request), return_state=True)
         path, status = state.result()
+        if stage.name == DELIVER.name:
+            # Of a cached one too: who runs it again wants to read it.
+            show_report(stage.output.open(path), self.reports_url)
         return Built(Path(path), "cached" if state.name == "Cached" else status)
 
     def _cache_key(self, request: Request) -> str:
@@ -74,11 +71,14 @@ class PrefectRun(Run):
 
     def _build_and_tell(self, key: str, rebuild: bool, hidden: _Hidden) -> tuple[str, Status]:
         events = self._events_of(hidden.request)
-        with events.told_of_failure(), self._gpu_for(hidden.request, rebuild):
+        with told_in_log(), events.told_of_failure(), self._gpu_for(hidden.request, rebuild):
             built = Run.build(self, hidden.request, rebuild)
         artifact = hidden.request.stage.output.open(built.path)
+        bar = self.bars.pop(key, None)
         if built.status != "cached":
-            _tell(hidden.request.stage, artifact)
+            if bar is not None:
+                bar.end(artifact.path)
+            show_stage(hidden.request.stage, artifact, self.store, built.status)
             events.sealed(artifact.manifest, built.status)
         return str(built.path), built.status
 
@@ -92,7 +92,9 @@ class PrefectRun(Run):
         return StageEvents(request, self.title, self.labels)
 
     def progress_of(self, request: Request) -> Any:
-        return _ProgressInUi(request.stage, Run.progress_of(self, request), self._events_of(request))
+        bar = ProgressBar(request.stage, self.store.partial(request))
+        self.bars[request.key] = bar
+        return _Progress(Run.progress_of(self, request), bar, self._events_of(request))
 
 
 @dataclass(frozen=True)
@@ -111,34 +113,15 @@ def _may_pass(task: Any, task_run: Any, state: Any) -> bool:
     return isinstance(error, TsuzukiError) and error.retryable
 
 
-def _tell(stage: Stage, artifact: Artifact) -> None:
-    key, markdown = f"tsuzuki-{stage.name.replace('_', '-')}", stage_markdown(artifact.manifest, artifact.path)
-    tell(
-        f"the table of {stage.name}",
-        lambda: create_markdown_artifact(key=key, markdown=markdown, description=stage.summary),
-        TABLE_SECONDS,
-    )
+@dataclass(frozen=True)
+class _Progress:
+    """A progress that the reporter, the UI and the event feed hear of."""
 
-
-class _ProgressInUi:
-    """A progress that also moves a progress artifact in the Prefect UI, and emits a training's events."""
-
-    def __init__(self, stage: Stage, inner: Any, events: StageEvents) -> None:
-        self.stage, self.inner, self.events = stage, inner, events
-        self.artifact_id: Any = None
-        self.told = time.monotonic()
+    inner: Any
+    bar: ProgressBar
+    events: StageEvents
 
     def __call__(self, done: int, total: int | None = None, unit: str = "documents", **figures: Any) -> None:
         self.inner(done, total, unit, **figures)
         self.events.progress(done, total, unit, figures)
-        if not total or time.monotonic() - self.told < PROGRESS_SECONDS:
-            return
-        self.told = time.monotonic()
-        percent = min(100.0, 100.0 * done / total)
-        told = f"{self.stage.name}: {progress_words(done, total, unit, figures)}"
-        if self.artifact_id is None:
-            key = f"tsuzuki-{self.stage.name.replace('_', '-')}-progress"
-            say = partial(create_progress_artifact, percent, key=key, description=told)
-            self.artifact_id = tell("progress", say)
-        else:
-            tell("progress", partial(update_progress_artifact, self.artifact_id, percent, description=told))
+        self.bar.move(done, total, unit, figures)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from prefect import flow
-
 from data_contracts.artifacts import Adapter, HfModel, InstructionSet
 from flows.corpus_flow import CorpusResult, corpus_story
 from flows.recipes import PipelineConfig
 from flows.running import run_story
+from flows.story_flow import story_flow
 from tasks.stages import EXPORT, INSTRUCTIONS, LORA, NEMO_CHECKPOINT, PRETRAIN
 
 
@@ -33,7 +32,7 @@ def training_story(config: PipelineConfig, run: Any, data: CorpusResult) -> Trai
     return TrainingResult(continued, instructions, adapter, tuned)
 
 
-@flow(name="training", flow_run_name="{config.recipe}: training", persist_result=False, validate_parameters=True)
+@story_flow("training")
 def training(
     config: PipelineConfig, store: Path | None = None, until: str | None = None, rebuild_from: str | None = None
 ) -> None:

@@ -139,6 +139,7 @@ def _in_order(jobs: list[EncodeJob], tools: Tools, workspace: Workspace) -> Gene
     """The counts of each job in the order of the jobs, as soon as all before it have ended."""
     ended: dict[EncodeJob, PartTokens] = {}
     num_documents = num_tokens = 0
+    in_all = sum({job.shard: job.num_shard_rows for job in jobs}.values())
     results = encode_all(jobs, tools, workspace.runtime)
     with closing(results):
         for awaited in jobs:
@@ -146,7 +147,7 @@ def _in_order(jobs: list[EncodeJob], tools: Tools, workspace: Workspace) -> Gene
                 job, ended[job] = next(results)
                 num_documents += ended[job].num_documents
                 num_tokens += ended[job].num_tokens
-                workspace.progress(num_documents, unit="documents", tokens=num_tokens)
+                workspace.progress(num_documents, in_all, unit="documents", tokens=num_tokens)
             yield ended.pop(awaited)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -28,7 +29,12 @@ class Threshold:
 
 def thresholds(lineage: Lineage) -> list[Threshold]:
     """Every filter that scored a document, in the order of the cascade."""
-    path = lineage["filtered"].artifact.path / "histograms.json"
+    return score_histograms(lineage["filtered"].artifact.path)
+
+
+def score_histograms(corpus: Path) -> list[Threshold]:
+    """The same for the folder of a filtered corpus."""
+    path = corpus / "histograms.json"
     if not path.is_file():
         return []
     return [_threshold(row) for row in json.loads(path.read_text(encoding="utf-8"))]

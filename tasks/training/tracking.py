@@ -6,15 +6,28 @@ import logging
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from tasks.deliver.formats import is_link
 from tasks.runtime import WandbConfig
 from tasks.workspace import Workspace
 
 INIT_TIMEOUT_SECONDS = 60.0
+ADDRESS_NAME = "logs/wandb_address"
+"""File of an artifact, and of its folder while it is made, that holds the address of its online run."""
 log = logging.getLogger(__name__)
 Track = Callable[[int, dict[str, float]], None]
 """`track(step, figures)`."""
+
+
+def wandb_address(folder: Path) -> str | None:
+    """Where the figures of the training in that folder are shown; none unless WandB was online."""
+    try:
+        address = (folder / ADDRESS_NAME).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return address if is_link(address) else None
 
 
 @contextmanager
@@ -69,6 +82,8 @@ class _Guarded:
                 silent=True, console="off", disable_git=True, disable_code=True, init_timeout=INIT_TIMEOUT_SECONDS
             ),
         )
+        if address := self._run.url:
+            (self._folder.parent / ADDRESS_NAME).write_text(address, encoding="utf-8")
 
     def _try(self, action: Callable[[], Any]) -> None:
         try:

@@ -215,7 +215,7 @@ def test_a_run_is_shown_by_a_server_of_its_own(tsuzuki, micro, tmp_path, monkeyp
         wait_for(api)
         tsuzuki.stages(*micro, "--until", "split")
         names = {run["name"]: run["state_name"] for run in httpx.post(f"{api}/task_runs/filter", json={}).json()}
-        assert names == {f"{stage}: sample × tiny": "Completed" for stage in ("acquire", "filter", "dedup", "split")}
+        assert names == {f"{stage}: sample x tiny": "Completed" for stage in ("acquire", "filter", "dedup", "split")}
         artifacts = {a["key"] for a in httpx.post(f"{api}/artifacts/filter", json={}).json()}
         assert {"tsuzuki-acquire", "tsuzuki-filter", "tsuzuki-dedup", "tsuzuki-split"} <= artifacts
     finally:
