@@ -19,6 +19,8 @@ BUSY = 503
 """What the server answers while SQLite is locked: soon it is not."""
 SETTLING_SECONDS = {"RUNNING": 5.0, "PENDING": 60.0, "CRASHED": 3.0, "CANCELLING": 10.0}
 """So long is a run without a process left to whoever else may be about to tell of it: a worker, an automation."""
+KILL_SECONDS = 30.0
+"""So long has a cancelled run to save a checkpoint and leave, as Prefect's own workers give it."""
 MAX_CRASH_AGE = timedelta(days=1)
 """Older crashes are history."""
 MAX_CRASHES = 5
@@ -47,7 +49,7 @@ class LostRuns:
     worker: str
     missing: dict[str, float] = field(default_factory=dict)
     crashes: Counter[str] = field(default_factory=Counter)
-    cancelled: set[str] = field(default_factory=set)
+    cancelled: dict[str, float] = field(default_factory=dict)
 
     def look(self, no_worker: bool) -> list[str]:
         """Sets right what no process of this machine works for any more. Returns a line for each run.
@@ -87,15 +89,20 @@ class LostRuns:
     def _end_orphan(self, run_id: str) -> None:
         """Ends a cancelled run whose worker is gone: its process is now a child of this one."""
         orphans = [process for process in psutil.Process().children() if flow_run_of(process) == run_id]
-        if orphans:
-            self.cancelled.add(run_id)
+        if not orphans:
+            return
+        first = run_id not in self.cancelled
+        killed_at = self.cancelled.setdefault(run_id, time.monotonic() + KILL_SECONDS)
         for process in orphans:
-            process.terminate()
+            if first:
+                process.terminate()
+            elif time.monotonic() > killed_at:
+                process.kill()
 
     def _set_right(self, client: httpx.Client, run: dict[str, Any]) -> str | None:
         run_id, state = run["id"], run["state_type"]
         if state == "CANCELLING" or run_id in self.cancelled:
-            self.cancelled.discard(run_id)
+            self.cancelled.pop(run_id, None)
             message = {"type": "CANCELLED", "message": "Its process is gone."}
             return f"flow run {run_id}: cancelled" if _set(client, run, message) else None
         if state == "CRASHED":
@@ -104,6 +111,7 @@ class LostRuns:
             self.crashes[run_id] += 1
         if not _set(client, run, _again("Its process was gone")):
             return None
+        _end_tasks(client, run_id)
         return f"flow run {run_id}: its process is gone; scheduled again, it continues"
 
 
@@ -118,6 +126,17 @@ def reschedule(api_url: str, auth: str | None, run_id: str, why: str) -> bool:
 
 def _again(why: str) -> dict[str, Any]:
     return {"type": "SCHEDULED", "name": "AwaitingRetry", "message": f"{why}; the run continues."}
+
+
+def _end_tasks(client: httpx.Client, run_id: str) -> None:
+    """Has the UI show that what the killed process was at is over; the next attempt has task runs of its own."""
+    wanted = {
+        "flow_runs": {"id": {"any_": [run_id]}},
+        "task_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING", "RUNNING"]}}},
+    }
+    crashed = {"state": {"type": "CRASHED", "name": "Crashed", "message": "Its process was gone."}, "force": True}
+    for task_run in _ask(client, "POST", "/task_runs/filter", wanted):
+        _ask(client, "POST", f"/task_runs/{task_run['id']}/set_state", crashed)
 
 
 def _set(client: httpx.Client, run: dict[str, Any], state: dict[str, Any]) -> bool:

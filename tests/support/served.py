@@ -18,7 +18,8 @@ import yaml
 
 from command_line import MICRO, ROOT, Tsuzuki
 
-WAIT_SECONDS = 90
+WAIT_SECONDS = 180
+"""Long, for a machine that has much else to do."""
 END_SECONDS = 300
 """A whole micro pipeline, with the minute that Prefect's clients may wait for a database."""
 
@@ -52,6 +53,10 @@ class Served:
             "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "1",
             **variables,
         }
+        self.start()
+
+    def start(self) -> None:
+        """Starts it, or the next one after it was killed."""
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [*Tsuzuki.command, "serve", "--port", str(self.port), "--store", str(self.store)],
@@ -61,7 +66,11 @@ class Served:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_for(self._is_ready)
+        try:
+            wait_for(self._is_ready)
+        except AssertionError:
+            self.stop()
+            raise
 
     def _is_ready(self) -> bool:
         told = self.log.read_text(encoding="utf-8")
@@ -69,16 +78,23 @@ class Served:
         return "worker ready" in told
 
     def get(self, path: str) -> Any:
-        return self._ask("GET", path, None)
+        return self.ask("GET", path, None)
 
-    def post(self, path: str, values: dict[str, Any]) -> Any:
-        return self._ask("POST", path, values)
+    def post(self, path: str, values: Any) -> Any:
+        return self.ask("POST", path, values)
 
-    def _ask(self, method: str, path: str, values: Any) -> Any:
-        """Asks again while SQLite is busy, as Prefect's own clients do."""
-        while (answer := httpx.request(method, f"{self.url}{path}", json=values, timeout=30)).status_code == 503:
-            time.sleep(0.2)
-        return answer.raise_for_status().json()
+    def ask(self, method: str, path: str, values: Any) -> Any:
+        """Asks again while the database is busy or away, or the server itself, as Prefect's own clients do."""
+        answer = wait_for(lambda: self._answer(method, path, values))
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def _answer(self, method: str, path: str, values: Any) -> httpx.Response | None:
+        try:
+            answer = httpx.request(method, f"{self.url}{path}", json=values, timeout=30)
+        except httpx.TransportError:
+            return None
+        return None if answer.status_code in (500, 503) else answer
 
     def trigger(self, deployment: str, parameters: dict[str, Any]) -> str:
         """Id of a new flow run, as the UI's button Run makes one."""
@@ -127,6 +143,14 @@ class Postgres:
 
     def stop(self) -> None:
         self._run("pg_ctl", "stop", "--wait", "--mode=immediate")
+
+    def kill(self) -> None:
+        """SIGKILL to its first process; the others notice and end."""
+        postmaster = psutil.Process(int((self.folder / "data" / "postmaster.pid").read_text().splitlines()[0]))
+        processes = [postmaster, *postmaster.children(recursive=True)]
+        postmaster.kill()
+        _, left = psutil.wait_procs(processes, timeout=60)
+        assert not left
 
     def remove(self) -> None:
         self.stop()
