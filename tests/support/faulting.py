@@ -8,12 +8,23 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from threading import Lock
+from typing import Any, Protocol
 
 import psutil
+
+
+class Running(Protocol):
+    """A started run: a Popen, or one of `story_server`."""
+
+    pid: int
+    stderr: Any
+
+    def poll(self) -> int | None: ...
+    def wait(self) -> int: ...
 
 
 @dataclass
@@ -21,26 +32,38 @@ class Recovery:
     """How long it took from the end of a fault to whole and equal output."""
 
     started: float = field(default_factory=time.monotonic)
+    ended: float | None = None
 
     def begin(self) -> None:
         """The fault is over; what follows is recovery."""
         self.started = time.monotonic()
 
+    def end(self) -> None:
+        """All output is there; what follows looks at it. Without this call, recovery ends with its block."""
+        self.ended = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return (self.ended or time.monotonic()) - self.started
+
 
 @dataclass
 class FaultLog:
-    """What was tried, and how long each recovery took; `make faults` ends with its table."""
+    """What was tried, and how long each recovery took; `make faults` ends with its table. Threads may share it."""
 
     tried: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    lock: Any = field(default_factory=Lock)
 
     @contextmanager
     def trying(self, fault: str) -> Iterator[Recovery]:
         """One real fault, survived if the block ends without an error. `fault` is a row of the table."""
-        self.tried[fault] = self.tried.get(fault, 0) + 1
+        with self.lock:
+            self.tried[fault] = self.tried.get(fault, 0) + 1
         recovery = Recovery()
         yield recovery
-        self.seconds.setdefault(fault, []).append(time.monotonic() - recovery.started)
+        with self.lock:
+            self.seconds.setdefault(fault, []).append(recovery.seconds)
 
     def rows(self) -> list[tuple[str, int, int, float, float]]:
         """(fault, tried, survived, median and largest seconds to recover), in the order of the tests."""
@@ -59,18 +82,24 @@ def at_work(stage: str, store: Path) -> bool:
     return stage not in ("pretrain", "lora") or any(partial.glob(".scratch/checkpoints/step-*"))
 
 
-def descendant(run: subprocess.Popen[str], word: str) -> psutil.Process | None:
-    """A process below that run with the word in its command line."""
-    for child in psutil.Process(run.pid).children(recursive=True):
-        try:
-            if any(word in part for part in child.cmdline()):
-                return child
-        except psutil.NoSuchProcess:
-            continue
-    return None
+def descendants(run: Running, word: str) -> list[psutil.Process]:
+    """The processes below that run with the word in their command lines."""
+    found = []
+    try:
+        for child in psutil.Process(run.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if any(word in part for part in child.cmdline()):
+                    found.append(child)
+    except psutil.NoSuchProcess:
+        pass  # the run itself has ended
+    return found
 
 
-def wait_until(look: Callable[[], Any], run: subprocess.Popen[str], pause: float = 0.05) -> Any:
+def descendant(run: Running, word: str) -> psutil.Process | None:
+    return next(iter(descendants(run, word)), None)
+
+
+def wait_until(look: Callable[[], Any], run: Running, pause: float = 0.05) -> Any:
     """What `look` finds while the run goes on."""
     deadline = time.monotonic() + 120
     while not (found := look()):
@@ -80,7 +109,7 @@ def wait_until(look: Callable[[], Any], run: subprocess.Popen[str], pause: float
     return found
 
 
-def kill_flow(run: subprocess.Popen[str]) -> None:
+def kill_flow(run: Running) -> None:
     """SIGKILL to the run's main process; the others must end by themselves."""
     children = psutil.Process(run.pid).children(recursive=True)
     os.kill(run.pid, signal.SIGKILL)
@@ -98,7 +127,8 @@ def finish(run: subprocess.Popen[str]) -> None:
 
 def assert_nothing_is_left(store: Path) -> None:
     """No half-done work, no lock held, no process that works on the store."""
-    assert not list((store / ".partial").iterdir())
+    left = [path for place in (".partial", ".trash") if (store / place).is_dir() for path in (store / place).iterdir()]
+    assert not left, left
     for path in (store / ".locks").iterdir():
         with open(path) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
