@@ -78,13 +78,18 @@ def _started(job_path: Path, log: Any, workspace: Workspace, python: Path | None
 
 
 def _end(process: subprocess.Popen[str], grace_seconds: float) -> None:
-    """Lets a worker that is still running checkpoint and leave (SIGTERM), then kills what remains of its group."""
-    if process.poll() is None:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(grace_seconds)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    """Lets a worker that is still running checkpoint and leave (SIGTERM), then kills what remains of its group.
+
+    A second signal that ends the waiting ends the worker, too.
+    """
+    try:
+        if process.poll() is None:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(grace_seconds)
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     for pipe in (process.stdin, process.stdout):
         if pipe:
