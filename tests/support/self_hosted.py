@@ -40,10 +40,14 @@ class SelfHosted(Served):
         }
         self.started: list[subprocess.Popen[bytes]] = []
         where = ("--host", "127.0.0.1", "--port", str(self.port), "--log-level", "warning")
-        self.process = self.start("uvicorn", "--factory", "prefect.server.api.server:create_app", *where)
-        wait_for(self._is_ready)
+        self.process = self.run_module("uvicorn", "--factory", "prefect.server.api.server:create_app", *where)
+        try:
+            wait_for(self._is_ready, 2 * WAIT_SECONDS)
+        except AssertionError:
+            self.stop()
+            raise
 
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
+    def run_module(self, *words: str) -> subprocess.Popen[bytes]:
         """A Python module with this server's environment; what it says goes to the log."""
         with open(self.log, "ab") as log:
             process = subprocess.Popen(
@@ -54,7 +58,7 @@ class SelfHosted(Served):
 
     def start_worker(self) -> subprocess.Popen[bytes]:
         """A plain `prefect worker`, which knows nothing of `tsuzuki serve`."""
-        return self.start("prefect", "worker", "start", "--pool", "tsuzuki", "--type", "process")
+        return self.run_module("prefect", "worker", "start", "--pool", "tsuzuki", "--type", "process")
 
     def set_up(self, automations: Path) -> dict[str, Any]:
         """What `tsuzuki setup` says that it did."""
