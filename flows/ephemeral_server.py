@@ -1,8 +1,10 @@
-"""Prefect's servers among the processes, and a temporary one that must not outlive a run that was killed."""
+"""Prefect's servers among the processes, and a temporary one that lives exactly as long as its run."""
 
 from __future__ import annotations
 
+import atexit
 import subprocess
+import threading
 
 import psutil
 
@@ -12,16 +14,33 @@ SERVED_FACTORY = "flows.served_app:create_app"
 """What `tsuzuki serve` starts."""
 REPORTS_PATH = "/reports"
 """Where that one shows the reports of deliveries."""
+LOOK_SECONDS = 0.5
 
 
-def end_server_with_this_process() -> None:
-    """Leaves a guard that ends the temporary server when this process is gone, even by SIGKILL; none without a server.
+def tie_server_to_this_process() -> None:
+    """The temporary server ends when this process is gone, even by SIGKILL, and not before; nothing without a server.
 
-    Prefect starts that server as a plain child: killed with -9, its parent leaves it listening for ever.
+    Prefect starts that server as a plain child: killed with -9, its parent leaves it listening for ever; and when it is
+    killed itself, the run goes on for minutes and then fails for want of it.
     """
     for child in psutil.Process().children():
         if SERVER_FACTORY in child.cmdline():
-            end_with_this_process(child.pid)
+            leaving = threading.Event()
+            atexit.register(leaving.set)  # called before what Prefect registered earlier, which ends the server
+            watched = (child, end_with_this_process(child.pid), leaving)
+            threading.Thread(target=_keep, args=watched, daemon=True, name="keep server").start()
+
+
+def _keep(server: psutil.Process, guard: subprocess.Popen[bytes], leaving: threading.Event) -> None:
+    """Starts a server that died again, on its port: what it knew lies in its database, and clients ask again."""
+    words, environment = server.cmdline(), server.environ()
+    while not leaving.wait(LOOK_SECONDS):
+        if not server.is_running() or server.status() == psutil.STATUS_ZOMBIE:
+            server.wait()
+            guard.kill()  # the number it would signal is another process's by now, perhaps
+            guard.wait()
+            server = psutil.Popen(words, env=environment)
+            guard = end_with_this_process(server.pid)
 
 
 GUARD = """cat >/dev/null

@@ -44,11 +44,11 @@ def run_story(
 ) -> None:
     """Runs a story with every stage as a Prefect task. Raises what the first failing stage raises."""
     from flows.blocks import take_from_blocks
-    from flows.ephemeral_server import end_server_with_this_process
+    from flows.ephemeral_server import tie_server_to_this_process
     from flows.service_life import end_with_service
     from flows.stage_flow import PrefectRun
 
-    end_server_with_this_process()
+    tie_server_to_this_process()
     settings = load_settings()
     end_with_service(settings.service_lock, settings.cancel_grace_seconds)
     take_from_blocks()

@@ -44,14 +44,14 @@ def note_slots(config: GpuConfig, workspace: Workspace) -> Summary:
 def main(store: Path, names: list[str]) -> None:
     from prefect import flow
 
-    from flows.ephemeral_server import end_server_with_this_process
+    from flows.ephemeral_server import tie_server_to_this_process
     from flows.stage_flow import PrefectRun
 
     stage = Stage("acquire", RawCorpus, 1, "gpu_stage:note_slots", "Notes the slots that are taken.")
 
     @flow(name="on the GPU")
     def on_gpu() -> None:
-        end_server_with_this_process()
+        tie_server_to_this_process()
         for name in names:
             artifact = PrefectRun(Runtime(store=store))(stage, GpuConfig(name=name))
             print(artifact.manifest.summary.counts["num_slots_taken"])
