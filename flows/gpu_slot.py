@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.client.schemas.objects import ConcurrencyLeaseHolder
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_API_URL
@@ -21,6 +24,8 @@ from tasks.stage import Request
 
 LEASE_SECONDS = 60.0
 """The shortest that Prefect's server takes: so long does a slot outlive a run that was killed."""
+WAIT_SECONDS = 2.0
+"""Between two looks at whether a slot is free."""
 OTHER_MACHINES = ("slurm", "skypilot")
 
 
@@ -76,13 +81,34 @@ def _slot_of_server(limit: str, task_run_id: UUID) -> Iterator[None]:
 
 
 def _entered(limit: str, task_run_id: UUID) -> AbstractContextManager[None]:
-    slot = concurrency(
-        limit,
-        lease_duration=LEASE_SECONDS,
-        strict=True,
-        holder=ConcurrencyLeaseHolder(type="task_run", id=task_run_id),
-        # A server that is down for a minute must not end a training of days.
-        raise_on_lease_renewal_failure=False,
-    )
-    slot.__enter__()
-    return slot
+    while True:
+        # Looked at first, since each vain attempt leaves an error in Prefect's log.
+        while not _is_free(limit):
+            time.sleep(WAIT_SECONDS)
+        slot = concurrency(
+            limit,
+            lease_duration=LEASE_SECONDS,
+            strict=True,
+            holder=ConcurrencyLeaseHolder(type="task_run", id=task_run_id),
+            # The waiting is done here: Prefect's own hears no signal, so that a run that waits could not be cancelled.
+            max_retries=0,
+            # A server that is down for a minute must not end a training of days.
+            raise_on_lease_renewal_failure=False,
+        )
+        try:
+            slot.__enter__()
+            return slot
+        except ConcurrencySlotAcquisitionError as error:
+            if not _is_taken(error):
+                raise
+
+
+def _is_free(limit: str) -> bool:
+    with get_client(sync_client=True) as client:
+        found = client.read_global_concurrency_limit_by_name(limit)
+        return found.active_slots < found.limit
+
+
+def _is_taken(error: ConcurrencySlotAcquisitionError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code == httpx.codes.LOCKED

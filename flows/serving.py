@@ -89,6 +89,7 @@ class Service:
     stopping: threading.Event = field(default_factory=threading.Event)
     guards: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     worker: subprocess.Popen[bytes] | None = None
+    own: set[int] = field(default_factory=set)
 
     def run(self) -> None:
         """Runs until SIGINT, SIGTERM or SIGHUP; then nothing that was started is left.
@@ -115,6 +116,7 @@ class Service:
                 self.say(f"the server ended (exit {server.returncode}); started again")
                 server = self._restart_server()
             no_worker = self.worker is None or self.worker.poll() is not None
+            self._reap_orphans()
             self._look_after_runs(lost, no_worker)
             if no_worker and not self.stopping.is_set():
                 self._start_worker()
@@ -136,6 +138,12 @@ class Service:
         self.worker = self._start("prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", WORKER)
         self.say(f"worker ready: work pool {POOL}, queues cpu and gpu")
 
+    def _reap_orphans(self) -> None:
+        """A dead process that a run left stays in its group, and Prefect takes a cancelled run for alive that long."""
+        for child in psutil.Process().children():
+            if child.pid not in self.own and child.status() == psutil.STATUS_ZOMBIE:
+                os.waitpid(child.pid, os.WNOHANG)
+
     def _look_after_runs(self, lost: LostRuns, no_worker: bool) -> None:
         try:
             for line in lost.look(no_worker):
@@ -152,6 +160,7 @@ class Service:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
+        self.own.add(process.pid)
         if old := self.guards.pop(words[0], None):
             old.kill()  # the number it would signal is another process's by now, perhaps
         self.guards[words[0]] = end_with_this_process(process.pid)
