@@ -1,7 +1,7 @@
 """A stage whose device is cuda, run as a Prefect task: python -m gpu_stage STORE NAME...
 
 It needs no GPU: it notes in its ledger how many slots of the limit are taken while it works, 0 without PREFECT_API_URL.
-NAME `hang` never ends, `sleep:N` ends after N seconds.
+NAME `hang` never ends, `until:FILE` when that file is there.
 """
 
 from __future__ import annotations
@@ -37,11 +37,15 @@ def note_slots(config: GpuConfig, workspace: Workspace) -> Summary:
     workspace.write_bytes("ledger.parquet", str(taken).encode())
     if config.name != "quick":
         print("working", flush=True)
-        time.sleep(600 if config.name == "hang" else float(config.name.removeprefix("sleep:")))
+        while config.name == "hang" or not Path(config.name.removeprefix("until:")).exists():
+            time.sleep(0.2)
     return Summary(counts={"num_slots_taken": taken})
 
 
 def main(store: Path, names: list[str]) -> None:
+    from infra.settings import prepare_prefect
+
+    prepare_prefect()
     from prefect import flow
 
     from flows.ephemeral_server import tie_server_to_this_process
