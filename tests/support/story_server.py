@@ -104,7 +104,7 @@ class StoryRun:
             self.returncode = int(self.server.line())
         return self.returncode
 
-    def wait(self, timeout: float = 300) -> int:
+    def wait(self, timeout: float = 500) -> int:
         if self.returncode is None:
             assert select.select([self.server.process.stdout], [], [], timeout)[0], "it does not end"
         code = self.poll()
