@@ -25,7 +25,8 @@ from flows.lost_runs import flow_run_of
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory) -> Iterator[Served]:
-    service = Served(tmp_path_factory.mktemp("served"))
+    folder = tmp_path_factory.mktemp("served")
+    service = Served(folder, TSUZUKI_LOCK_FOLDER=str(folder))
     yield service
     service.stop()
 
@@ -57,11 +58,12 @@ def test_a_deployment_triggered_through_the_api_runs_to_completed(served):
     assert list(served.store.glob("acquire/*/manifest.json"))
 
 
-def gpu_run(served: Served, store: Path, name: str) -> subprocess.Popen[str]:
+def gpu_run(served: Served, store: Path, name: str, on_server: bool = True) -> subprocess.Popen[str]:
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
+    server = {"PREFECT_API_URL": served.url} if on_server else {"PREFECT_HOME": str(store.parent / "home")}
     return subprocess.Popen(
         [sys.executable, "-m", "gpu_stage", str(store), name],
-        env={**served.environment, "PREFECT_API_URL": served.url, "PYTHONPATH": path},
+        env={**served.environment, "PYTHONPATH": path, **server},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -93,6 +95,23 @@ def test_two_stages_never_share_the_gpu_and_a_killed_one_frees_its_slot(served, 
             assert second.stdout is not None and second.stdout.readline() == "1\n"
             assert second.wait(timeout=WAIT_SECONDS) == 0
     assert served.get("/v2/concurrency_limits/tsuzuki-gpu")["active_slots"] == 0
+
+
+def test_a_run_without_a_server_and_one_on_it_never_share_the_gpu(served, tmp_path):
+    def slots() -> int:
+        return served.get("/v2/concurrency_limits/tsuzuki-gpu")["active_slots"]
+
+    with gpu_run(served, tmp_path / "plain", "hang", on_server=False) as plain:
+        assert plain.stdout is not None and plain.stdout.readline() == "working\n"
+        with gpu_run(served, tmp_path / "on server", "quick") as second:
+            wait_for(lambda: slots() == 1)
+            time.sleep(1.5)
+            assert second.poll() is None, "the second got the GPU while the first had it"
+            plain.kill()
+            plain.wait()
+            assert second.stdout is not None and second.stdout.readline() == "1\n"
+            assert second.wait(timeout=WAIT_SECONDS) == 0
+    assert slots() == 0
 
 
 def running_tasks(served: Served) -> list[Any]:
