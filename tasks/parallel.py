@@ -11,6 +11,7 @@ from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from importlib import import_module
 from multiprocessing.connection import wait
 from typing import NamedTuple, TypeVar
@@ -26,6 +27,9 @@ INLINE_BYTES = 16 << 20
 
 THREADED_BYTES = 512 << 20
 """Below this much input threads are done sooner than processes, where the work lets them run."""
+
+NUM_GROUPS = 1024
+"""What an engine schedules at most. Fewer jobs go one by one; more would cost it more than the work of a tiny shard."""
 
 
 def map_jobs(
@@ -46,14 +50,28 @@ def map_jobs(
     small = min(runtime.workers, len(jobs)) <= 1 or num_bytes < INLINE_BYTES
     if not jobs or (small and not runtime.scheduler_address):
         yield from ((job, function(job)) for job in jobs)
-    elif runtime.engine == "dask":
+        return
+    each = partial(_of_group, function)
+    if runtime.engine == "dask":
         from tasks.dask_engine import map_on_dask
 
-        yield from map_on_dask(function, jobs, runtime)
+        running = map_on_dask(each, groups_of(jobs), runtime)
     elif lock_free and num_bytes < THREADED_BYTES:
-        yield from _map_in_threads(function, jobs, min(runtime.workers, len(jobs)))
+        running = _map_in_threads(each, groups_of(jobs), min(runtime.workers, len(jobs)))
     else:
-        yield from _map_in_processes(function, jobs, runtime.workers)
+        running = _map_in_processes(each, groups_of(jobs), runtime.workers)
+    for group, results in running:
+        yield from zip(group, results, strict=True)
+
+
+def groups_of(jobs: Sequence[Job]) -> list[tuple[Job, ...]]:
+    """The jobs in order, gathered with their neighbours into NUM_GROUPS at most."""
+    size = -(-len(jobs) // NUM_GROUPS)
+    return [tuple(jobs[start : start + size]) for start in range(0, len(jobs), size)]
+
+
+def _of_group(function: Callable[[Job], Result], group: tuple[Job, ...]) -> list[Result]:
+    return [function(job) for job in group]
 
 
 class _Kept(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from data_contracts.errors import WorkerError, WorkerLost
-from tasks.parallel import kept_processes, map_jobs
+from tasks.parallel import NUM_GROUPS, groups_of, kept_processes, map_jobs
 from tasks.runtime import Runtime
 
 MUCH = 1 << 30
@@ -32,6 +32,14 @@ def runtime(request, tmp_path_factory) -> Iterator[Runtime]:
 def test_every_job_gets_its_own_result(runtime: Runtime) -> None:
     jobs = list(range(-5, 20))
     assert dict(map_jobs(abs, jobs, runtime=runtime, num_bytes=MUCH)) == {n: abs(n) for n in jobs}
+
+
+def test_many_jobs_go_to_an_engine_in_groups(runtime: Runtime) -> None:
+    jobs = list(range(5_000))
+    groups = groups_of(jobs)
+    assert 512 < len(groups) <= NUM_GROUPS and [job for group in groups for job in group] == jobs
+    assert groups_of(jobs[:NUM_GROUPS]) == [(job,) for job in jobs[:NUM_GROUPS]]
+    assert dict(map_jobs(str, jobs, runtime=runtime, num_bytes=MUCH)) == {job: str(job) for job in jobs}
 
 
 def test_error_of_a_job_arrives_as_it_was_raised(runtime: Runtime) -> None:
