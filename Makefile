@@ -41,6 +41,7 @@ bench: $(VENV)/.ready .venv-bench/.ready  ## our speed against the peers', side 
 	test -z '$(CORPUS)' -o -z '$(TOKENIZER)' || \
 	  $(BIN)/python tests/benchmarks/binarize.py --corpus $(CORPUS) --tokenizer $(TOKENIZER) --copies 16 --runs $(BENCH_RUNS)
 	$(BIN)/python tests/benchmarks/half.py
+	$(BIN)/python tests/benchmarks/overhead.py --runs $(BENCH_RUNS)
 
 .venv-bench/.ready: tests/benchmarks/peers/constraints.txt
 	$(PYTHON) -m venv .venv-bench
