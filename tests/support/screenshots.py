@@ -17,6 +17,7 @@ from typing import Any
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 LOAD_SECONDS = 60.0
+DRAW_SECONDS = 12.0
 QUIET_SECONDS = 1.5
 """A page counts as drawn when its text has not changed for that long; a page that polls is never idle."""
 
@@ -82,8 +83,12 @@ class Browser:
                 seen, since = shown, time.monotonic()
 
     def picture(self) -> bytes:
-        """PNG of what the window shows."""
-        return base64.b64decode(self("Page.captureScreenshot", format="png")["data"])
+        """PNG of what the window shows, once what draws itself late (the timeline of a run does) has come to rest."""
+        deadline, seen = time.monotonic() + DRAW_SECONDS, ""
+        while (found := self("Page.captureScreenshot", format="png")["data"]) != seen and time.monotonic() < deadline:
+            seen = found
+            time.sleep(QUIET_SECONDS)
+        return base64.b64decode(found)
 
     def stop(self) -> None:
         self._session = None
