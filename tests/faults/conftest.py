@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from faulting import FaultLog
+from plain_runs import run_plainly
 
 LOG = FaultLog()
 
@@ -14,6 +16,14 @@ LOG = FaultLog()
 def fault_log() -> FaultLog:
     """Where each test names the faults that it tries."""
     return LOG
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of a micro pipeline that nothing disturbed; to be read only."""
+    store = tmp_path_factory.mktemp("undisturbed") / "store"
+    run_plainly(store)
+    return store
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
