@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from served import Postgres, Served, micro_config, wait_for
+from faulting import assert_nothing_is_left
+from served import END_SECONDS, Postgres, Served, micro_config, wait_for
 
 from command_line import digests
 from flows.lost_runs import flow_run_of
@@ -33,21 +34,30 @@ def words_of(process: psutil.Process) -> list[str]:
         return []
 
 
-def test_a_run_survives_its_worker_its_process_and_its_database(database, tmp_path):
+FAULT = "worker and flow killed, PostgreSQL stopped at once, its postmaster killed"
+
+
+def test_a_run_survives_its_worker_its_process_and_its_database(database, tmp_path, fault_log):
     served = Served(tmp_path, PREFECT_API_DATABASE_CONNECTION_URL=database.url)
     try:
         assert not (served.home / "prefect.db").exists()
-        run_id = served.trigger("pipeline/demo", {"config": micro_config()})
-        wait_for(lambda: [p for p in served.processes() if "tasks.worker" in words_of(p)])
-        for process in served.processes():
-            if flow_run_of(process) == run_id or ("prefect" in words_of(process) and "worker" in words_of(process)):
-                process.kill()
-        wait_for(lambda: "scheduled again, it continues" in served.log.read_text(encoding="utf-8"))
-        wait_for(lambda: served.get(f"/flow_runs/{run_id}")["state_type"] == "RUNNING")
-        database.stop()
-        database.start()
-        assert served.end_of(run_id) == "COMPLETED"
-        assert served.get(f"/flow_runs/{run_id}")["run_count"] == 2
-        assert set(digests(served.store)) == set(STAGES)
+        with fault_log.trying(FAULT) as recovery:
+            run_id = served.trigger("pipeline/demo", {"config": micro_config()})
+            wait_for(lambda: [p for p in served.processes() if "tasks.worker" in words_of(p)], END_SECONDS)
+            for process in served.processes():
+                if flow_run_of(process) == run_id or {"prefect", "worker"} <= set(words_of(process)):
+                    process.kill()
+            wait_for(lambda: "scheduled again, it continues" in served.log.read_text(encoding="utf-8"))
+            wait_for(lambda: served.get(f"/flow_runs/{run_id}")["state_type"] == "RUNNING")
+            database.stop()
+            database.start()
+            served.get(f"/flow_runs/{run_id}")
+            database.kill()
+            database.start()
+            recovery.begin()
+            assert served.end_of(run_id) == "COMPLETED"
+            assert served.get(f"/flow_runs/{run_id}")["run_count"] == 2
+            assert set(digests(served.store)) == set(STAGES)
+            assert_nothing_is_left(served.store)
     finally:
         served.stop()
