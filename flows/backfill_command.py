@@ -73,9 +73,9 @@ def _on_this_machine(
     runtime = runtime_of(found[0].config, store)
     words = ["--store", str(runtime.store)] + (["--until", until] if until else [])
     grace_seconds = runtime.cancel_grace_seconds + 15
-    return Processes(words, parallel, grace_seconds, stop_on_failure, lambda line: click.echo(line, err=True)).run(
-        found
-    )
+    return Processes(
+        words, until or "deliver", parallel, grace_seconds, stop_on_failure, lambda line: click.echo(line, err=True)
+    ).run(found)
 
 
 def _told(filled: Filled) -> str:

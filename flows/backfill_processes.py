@@ -34,6 +34,7 @@ class Processes:
     """Runs fillings as processes of their own. `words`: further words of `tsuzuki run`; `say` hears their stderr."""
 
     words: list[str]
+    last_stage: str
     num_parallel: int
     grace_seconds: float
     stop_on_failure: bool
@@ -90,8 +91,10 @@ class Processes:
         with self._lock:
             self._running.pop(process).kill()
         seconds = round(time.monotonic() - started, 3)
-        if process.returncode == 0:
-            return Filled(filling.value, "completed", seconds, delivery=_delivery(lines.last))
+        paths = _paths(lines.last)
+        # Told to end before its flow began, a run leaves with 0.
+        if process.returncode == 0 and self.last_stage in paths:
+            return Filled(filling.value, "completed", seconds, delivery=paths.get("deliver"))
         if self._stopping:
             return Filled(filling.value, "stopped", seconds)
         return Filled(filling.value, "failed", seconds, error=_told(errors.last) or f"exit {process.returncode}")
@@ -138,10 +141,10 @@ class _Lines(threading.Thread):
             self.hear(line.rstrip())
 
 
-def _delivery(lines: deque[str]) -> str | None:
-    """The path of the delivery among the JSON lines of `tsuzuki run`."""
+def _paths(lines: deque[str]) -> dict[str, str]:
+    """The artifact of each stage that the JSON lines of `tsuzuki run` tell of."""
     stages: list[dict[str, Any]] = [json.loads(line) for line in lines]
-    return next((stage["path"] for stage in stages if stage["stage"] == "deliver"), None)
+    return {stage["stage"]: stage["path"] for stage in stages}
 
 
 def _told(lines: deque[str]) -> str:
