@@ -5,15 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import socket
 import sqlite3
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-import httpx
 import pytest
 
 from command_line import MICRO, ROOT, Tsuzuki, digests
@@ -188,47 +182,3 @@ def test_the_whole_pipeline_digests_the_real_corpus(tsuzuki, corpus, tmp_path):
     assert counts["instructions"]["documents_used"] > 0
     card = (Path(lines["deliver"]["path"]) / "README.md").read_text(encoding="utf-8")
     assert "perplexity" in card.lower()
-
-
-def test_a_run_is_shown_by_a_server_of_its_own(tsuzuki, micro, tmp_path, monkeypatch):
-    """A server at PREFECT_API_URL gets the flow run, its tasks and their artifacts."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
-    command = [
-        sys.executable,
-        "-m",
-        "prefect",
-        "server",
-        "start",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--no-ui",
-    ]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        api = f"http://127.0.0.1:{port}/api"
-        monkeypatch.setenv("PREFECT_API_URL", api)
-        wait_for(api)
-        tsuzuki.stages(*micro, "--until", "split")
-        names = {run["name"]: run["state_name"] for run in httpx.post(f"{api}/task_runs/filter", json={}).json()}
-        assert names == {f"{stage}: sample x tiny": "Completed" for stage in ("acquire", "filter", "dedup", "split")}
-        artifacts = {a["key"] for a in httpx.post(f"{api}/artifacts/filter", json={}).json()}
-        assert {"tsuzuki-acquire", "tsuzuki-filter", "tsuzuki-dedup", "tsuzuki-split"} <= artifacts
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
-
-
-def wait_for(api: str) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"{api}/health", timeout=5).status_code == 200:
-                return
-        except httpx.HTTPError:
-            time.sleep(0.3)
-    raise AssertionError("the Prefect server did not start")
