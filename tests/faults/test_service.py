@@ -58,6 +58,6 @@ def test_a_run_survives_its_worker_its_process_and_its_database(database, tmp_pa
             assert served.end_of(run_id) == "COMPLETED"
             assert served.get(f"/flow_runs/{run_id}")["run_count"] == 2
             assert set(digests(served.store)) == set(STAGES)
-            assert_nothing_is_left(served.store)
     finally:
         served.stop()
+    assert_nothing_is_left(served.store)
