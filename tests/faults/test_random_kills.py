@@ -76,12 +76,17 @@ class Undisturbed:
         found = manifests(store)
         for stage, expected in self.manifests.items():
             assert found[stage].digest == expected.digest, stage
-            assert found[stage].summary.counts == expected.summary.counts, stage
+            assert counts(found[stage]) == counts(expected), stage
         assert len(found) == len(self.manifests)
         told = [asdict(account) for account in accounts(store)]
         assert told == self.accounts
         assert not any(account["problems"] for account in told)
         assert_nothing_is_left(store)
+
+
+def counts(manifest: Manifest) -> dict[str, int]:
+    """All but the size of a delivery, whose report tells how long the run took."""
+    return {name: count for name, count in manifest.summary.counts.items() if name != "num_bytes"}
 
 
 def manifests(store: Path) -> dict[str, Manifest]:
