@@ -265,5 +265,7 @@ def environment_of(address: Address, store: Path) -> dict[str, str]:
         # A path, not an address: a link in the UI leads to the host that the browser knows, through whatever proxy.
         "TSUZUKI_REPORTS_URL": REPORTS_PATH,
         "PREFECT_LOGGING_LEVEL": "WARNING",
+        # What a run says goes to its page in the UI, where it reads like a story.
+        "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "INFO",
     }
     return {**defaults, **os.environ, **fixed}

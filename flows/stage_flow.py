@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.runtime import task_run
 
@@ -18,6 +18,7 @@ from data_contracts.files import digest_of
 from flows.events import StageEvents
 from flows.gpu_slot import gpu_slot, needs_gpu
 from flows.runs import Run
+from flows.stage_markdown import logged_line
 from flows.ui_artifacts import show_report, show_stage
 from flows.ui_failures import told_in_log
 from flows.ui_progress import ProgressBar
@@ -80,6 +81,7 @@ class PrefectRun(Run):
                 bar.end(artifact.path)
             show_stage(hidden.request.stage, artifact, self.store, built.status)
             events.sealed(artifact.manifest, built.status)
+            get_run_logger().info(logged_line(artifact.manifest, artifact.path, built.status))
         return str(built.path), built.status
 
     def _gpu_for(self, request: Request, rebuild: bool) -> AbstractContextManager[None]:

@@ -52,6 +52,12 @@ def told_in_a_line(stage: Stage, manifest: Manifest, path: Path, status: str) ->
     return f"{stage.summary}. {words.capitalize()}, folder {cell(str(path), 400)}"
 
 
+def logged_line(manifest: Manifest, path: Path, status: str) -> str:
+    """What the log of a run says of a stage that was built; plain text."""
+    figures = ", ".join(f"{formats.words(name)} {formats.number(value)}" for name, value in _outcomes(manifest))
+    return f"{status} in {formats.duration(manifest.seconds)}: {figures or manifest.stage}; {path}"
+
+
 def stage_view(manifest: Manifest, pictures: Mapping[str, str]) -> str:
     """Markdown with the pictures (name to `data:` address), what was proved, and a few examples.
 

@@ -121,6 +121,13 @@ def test_each_stage_leaves_a_table_and_a_view_and_a_cached_one_nothing(shown):
     assert {task["state_name"] for task in shown.of_run("task_runs", 1)} == {"Cached"}
 
 
+def test_the_log_says_what_came_out_of_each_stage_that_was_built(shown):
+    said = [record["message"] for record in shown.of_run("logs", 0)]
+    [acquired] = [line for line in said if "/acquire/" in line]
+    assert acquired.startswith("built in ") and "documents kept 120" in acquired
+    assert not [record for record in shown.of_run("logs", 1) if "built in" in record["message"]]
+
+
 def test_a_failure_is_told_once_with_its_hint_and_no_traceback(shown):
     said = [record["message"] for record in shown.of_run("logs", 2) if record["level"] >= logging.WARNING]
     assert len(said) == 1, said
