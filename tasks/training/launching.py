@@ -21,27 +21,34 @@ from data_contracts.errors import TsuzukiError, WorkerError, WorkerLost
 from tasks.training import nemo_run_jobs, rank_process
 from tasks.training.executors import Inline, Slurm, executor_of
 from tasks.training.nemo_run_jobs import Launched
+from tasks.worker import ORPHAN_GRACE_SECONDS
 
 PROCESS = "tasks.training.nemo_process"
 Emit = Callable[..., None]
 LOOK_SECONDS = 0.2
 STATE_SECONDS = {"torchrun": 0.5, "docker": 2.0, "skypilot": 30.0}
-CANCEL_SECONDS = 18.0
-"""For the processes to checkpoint and leave; below the 20 s after which this process is killed."""
 UNKNOWN_SECONDS = 300.0
-EARLIER_SECONDS = 90.0
+EARLIER_SECONDS = 70.0
+"""Beyond what the processes of an earlier launch may take to leave."""
 RECORD_NAME = "launch.json"
 ENDED = ("SUCCEEDED", "FAILED", "CANCELLED")
 LOG_TAIL_LINES = 25
 RETRY_HINT = "run the same command again; it continues from the last complete checkpoint"
 
 
-def launch(job_path: Path, events: Path, executor: Inline | Launched, emit: Emit, module: str = PROCESS) -> None:
+def launch(
+    job_path: Path,
+    events: Path,
+    executor: Inline | Launched,
+    emit: Emit,
+    module: str = PROCESS,
+    grace_seconds: float = ORPHAN_GRACE_SECONDS,
+) -> None:
     """Runs `module.main(job_path)` in every process that the executor asks for, and returns when all have ended well.
 
     Each whole JSON line that is added to `events` meanwhile goes to `emit`. An error of our tree that a process raised
     is raised here; any other end is WorkerLost with the tail of the log. On SIGTERM the job is told to checkpoint and
-    leave, then cancelled. Call it from the main thread.
+    leave, and cancelled shortly before `grace_seconds` are over. Call it from the main thread.
     """
     follower = Follower(events, emit)
     if isinstance(executor, Inline):
@@ -50,16 +57,17 @@ def launch(job_path: Path, events: Path, executor: Inline | Launched, emit: Emit
         return
     home, launches = _home(executor, events.parent), events.parent / "launches"
     launches.mkdir(parents=True, exist_ok=True)
-    _end_earlier(launches, home)
+    _end_earlier(launches, home, grace_seconds)
     watch = launches / str(time.time_ns())
     watch.mkdir()
+    (watch / rank_process.LEAVE_NAME).write_text(str(rank_process.leave_seconds(grace_seconds)), encoding="utf-8")
     arguments = [module, str(job_path), str(watch)]
     with (
         _stop_noted() as stop,
         nemo_run_jobs.experiment(arguments, executor, home, store_of(job_path)) as made,
         _watched(watch) if executor.kind == "torchrun" else contextlib.nullcontext(),
     ):
-        _Launch(made, executor, watch).run(follower, stop)
+        _Launch(made, executor, watch, grace_seconds).run(follower, stop)
 
 
 def dry_run(job_path: Path, executor: Launched, module: str = PROCESS) -> str:
@@ -111,8 +119,8 @@ class Follower:
 class _Launch:
     """One job of NeMo-Run from its submission to its end."""
 
-    def __init__(self, made: Any, executor: Launched, watch: Path) -> None:
-        self._made, self._watch, self._kind = made, watch, executor.kind
+    def __init__(self, made: Any, executor: Launched, watch: Path, grace_seconds: float) -> None:
+        self._made, self._watch, self._kind, self._grace_seconds = made, watch, executor.kind, grace_seconds
         self._state_seconds = executor.poll_seconds if isinstance(executor, Slurm) else STATE_SECONDS[executor.kind]
 
     def run(self, follower: Follower, stop: threading.Event) -> None:
@@ -127,12 +135,12 @@ class _Launch:
         try:
             state = self._followed(follower, stop)
         except BaseException:
-            end_job(self._made, self._watch)
+            end_job(self._made, self._watch, self._grace_seconds)
             raise
         finally:
             follower.forward()
         if state != "SUCCEEDED":
-            raise self._error(f"stopped by SIGTERM ({state})" if stop.is_set() else state)
+            raise self._error(state, stopped=stop.is_set())
         (self._watch.parent / RECORD_NAME).unlink(missing_ok=True)
 
     def _followed(self, follower: Follower, stop: threading.Event) -> str:
@@ -141,22 +149,23 @@ class _Launch:
         while True:
             follower.forward()
             if stop.is_set():
-                return end_job(self._made, self._watch)
+                return end_job(self._made, self._watch, self._grace_seconds)
             if time.monotonic() - looked >= self._state_seconds:
                 looked, state = time.monotonic(), _state(self._made)
                 if state in ENDED:
                     return state
                 known = known if state == "UNKNOWN" else looked
                 if looked - known > UNKNOWN_SECONDS:
-                    end_job(self._made, self._watch)
+                    end_job(self._made, self._watch, self._grace_seconds)
                     return f"UNKNOWN for {UNKNOWN_SECONDS:.0f} s"
             time.sleep(LOOK_SECONDS)
 
-    def _error(self, state: str) -> TsuzukiError:
+    def _error(self, state: str, *, stopped: bool) -> TsuzukiError:
         log = _tail(nemo_run_jobs.log_files(self._made))
         told = self._watch / rank_process.ERROR_NAME
         if not told.exists():
-            return WorkerLost(f"`executor {self._kind}`: the job ended as {state}\n{log}".rstrip(), hint=RETRY_HINT)
+            end, hint = (f"stopped by SIGTERM ({state})", self._late_hint()) if stopped else (state, RETRY_HINT)
+            return WorkerLost(f"`executor {self._kind}`: the job ended as {end}\n{log}".rstrip(), hint=hint)
         error = json.loads(told.read_text(encoding="utf-8"))
         if error["type"]:
             return getattr(errors, error["type"], WorkerError)(error["message"], hint=error["hint"])
@@ -165,11 +174,19 @@ class _Launch:
             hint=RETRY_HINT,
         )
 
+    def _late_hint(self) -> str:
+        seconds = rank_process.leave_seconds(self._grace_seconds)
+        return (
+            f"{RETRY_HINT}. Its processes had {seconds:g} s to write one; where that takes longer, raise "
+            f"TSUZUKI_CANCEL_GRACE_SECONDS from {self._grace_seconds:g}"
+        )
 
-def end_job(made: Any, watch: Path) -> str:
+
+def end_job(made: Any, watch: Path, grace_seconds: float) -> str:
     """Lets the processes of a job checkpoint and leave, then cancels it; the state it ended in."""
     (watch / rank_process.STOP_NAME).touch()
-    state, until = _state(made), time.monotonic() + CANCEL_SECONDS
+    # Before this process itself is killed.
+    state, until = _state(made), time.monotonic() + max(grace_seconds * 0.9, grace_seconds - 2)
     while state in ("RUNNING", "UNKNOWN") and time.monotonic() < until:
         time.sleep(LOOK_SECONDS * 5)
         state = _state(made)
@@ -197,14 +214,15 @@ def _record(watch: Path, made: Any) -> None:
     (watch.parent / RECORD_NAME).write_text(json.dumps(record), encoding="utf-8")
 
 
-def _end_earlier(launches: Path, home: Path) -> None:
+def _end_earlier(launches: Path, home: Path, grace_seconds: float) -> None:
     """Ends what an earlier launch of the same job left behind, so that no training ever runs twice at a time."""
     with open(launches / rank_process.RANKS_LOCK_NAME, "ab") as lock:
-        until = time.monotonic() + EARLIER_SECONDS
+        seconds = EARLIER_SECONDS + grace_seconds
+        until = time.monotonic() + seconds
         while not _locked(lock):
             if time.monotonic() > until:
                 raise WorkerError(
-                    f"`{launches}`: processes of an earlier launch did not end within {EARLIER_SECONDS:.0f} s",
+                    f"`{launches}`: processes of an earlier launch did not end within {seconds:.0f} s",
                     hint="end them by hand, then run the same command again",
                 )
             time.sleep(LOOK_SECONDS)
@@ -214,7 +232,7 @@ def _end_earlier(launches: Path, home: Path) -> None:
     earlier = json.loads(record.read_text(encoding="utf-8"))
     found = nemo_run_jobs.earlier_experiment(earlier["experiment"], home)
     if found is not None:
-        end_job(found, launches / earlier["watch"])
+        end_job(found, launches / earlier["watch"], grace_seconds)
     record.unlink()
 
 

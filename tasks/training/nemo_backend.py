@@ -25,24 +25,27 @@ from tasks.training.nemo_compat import prepare
 from tasks.training.nemo_job import NemoJob, TrainingState, folder_of, read_state
 from tasks.training.packing import steps_of_epochs
 from tasks.training.weights import base_dtype
-from tasks.worker import Emit
+from tasks.worker import ORPHAN_GRACE_SECONDS, Emit
 
 LOGITS_TOLERANCE = {"fp32": 1e-3, "bf16": 0.1}
 """Mean difference of a logit between NeMo and the result in fp32, in units of the logits' own spread. bf16 has 8 bits
 of mantissa, which the layers add up: transformers in bf16 is 0.03 from itself in fp32; another model would be 1."""
 
 
-def run(job: dict[str, Any], emit: Emit, executor: dict[str, Any] | None = None) -> dict[str, Any]:
+def run(
+    job: dict[str, Any], emit: Emit, executor: dict[str, Any] | None = None, grace_seconds: float = ORPHAN_GRACE_SECONDS
+) -> dict[str, Any]:
     """Does a TrainingJob and returns a TrainingResult, both as JSON; continues from what an attempt before it left.
 
-    executor: a block of `executors` as JSON, how the processes of the training are started.
+    executor: a block of `executors` as JSON, how the processes of the training are started. grace_seconds: for them to
+    checkpoint and leave on SIGTERM.
     """
     shims = prepare()
     training = TrainingJob.model_validate(job)
     _check_device(training.config)
     folder_of(training).mkdir(parents=True, exist_ok=True)
     nemo_job = _nemo_job(training)
-    _train(nemo_job, emit, executor or {"kind": "inline"})
+    _train(nemo_job, emit, executor or {"kind": "inline"}, grace_seconds)
     counts, facts = _finish_adapter(nemo_job) if training.task == "lora" else _finish_model(nemo_job)
     return _result(nemo_job, counts, {**facts, "shims": shims}).model_dump()
 
@@ -142,7 +145,7 @@ def _loss_sum(model: Any, batch: Batch) -> float:
     return float(loss)
 
 
-def _train(job: NemoJob, emit: Emit, executor: dict[str, Any]) -> None:
+def _train(job: NemoJob, emit: Emit, executor: dict[str, Any], grace_seconds: float) -> None:
     """Runs the training's processes unless the last checkpoint is there."""
     from tasks.training.launching import launch
     from tasks.training.nemo_checkpoints import checkpoints, damage, discard
@@ -156,7 +159,7 @@ def _train(job: NemoJob, emit: Emit, executor: dict[str, Any]) -> None:
     if job.num_steps in (state.step for path in checkpoints(job.checkpoints) if (state := _state(path))):
         emit("start", step=job.num_steps, steps=job.num_steps)
         return
-    launch(job.save(), job.events, executor_of(executor), emit)
+    launch(job.save(), job.events, executor_of(executor), emit, grace_seconds=grace_seconds)
     _leave_process_group()
 
 

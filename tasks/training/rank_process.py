@@ -1,9 +1,9 @@
 """One process of a launched training: `python -m tasks.training.rank_process MODULE JOB WATCH`.
 
 It runs `MODULE.main(JOB)`. WATCH is the folder of this launch, shared with the launcher: `stop` in it ends the process
-as SIGTERM would, `launcher.lock` is held by a launcher on this machine for as long as it lives, and the first process
-to fail leaves its error in `error.json`. Beside the folder lies `ranks.lock`, which the processes share while they run,
-so that a later launch can wait for those of an earlier one.
+as SIGTERM would, `launcher.lock` is held by a launcher on this machine for as long as it lives, the first process
+to fail leaves its error in `error.json`, and `leave_seconds` says how long it may take to leave. Beside the folder lies
+`ranks.lock`, which the processes share while they run, so that a later launch can wait for those of an earlier one.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ STOP_NAME = "stop"
 LAUNCHER_LOCK_NAME = "launcher.lock"
 RANKS_LOCK_NAME = "ranks.lock"
 ERROR_NAME = "error.json"
+LEAVE_NAME = "leave_seconds"
 LOOK_SECONDS = 1.0
-LEAVE_SECONDS = 15.0
-"""With the second before it looks, below what its launcher waits."""
 TRACEBACK_LINES = 15
 
 
@@ -55,6 +54,7 @@ class Launcher:
     def __init__(self, watch: Path) -> None:
         self.watch = watch
         self._parent = os.getppid()
+        self._leave_seconds = float((watch / LEAVE_NAME).read_text(encoding="utf-8"))
         # A launcher on another machine holds no lock that could be tried from here.
         self._is_here = (watch / LAUNCHER_LOCK_NAME).exists()
         if self._is_here:
@@ -72,10 +72,15 @@ class Launcher:
         while not self.is_gone():
             time.sleep(LOOK_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(LEAVE_SECONDS)
+        time.sleep(self._leave_seconds)
         if os.getpgrp() == os.getpid():
             os.killpg(os.getpgrp(), signal.SIGKILL)  # its loaders of data too
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave_seconds(grace_seconds: float) -> float:
+    """What a process may take when its launcher is killed after `grace_seconds`, and cancels the job before that."""
+    return max(grace_seconds * 0.75, grace_seconds - 5)
 
 
 def _is_locked(path: Path) -> bool:

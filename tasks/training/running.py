@@ -41,7 +41,12 @@ def run_training(
 def _executor(job: TrainingJob, runtime: Runtime) -> dict[str, Any]:
     """What backend nemo gets besides its job. Raises ConfigError unless the executor starts the job's processes."""
     check_layout(job.config, runtime.executor)
-    return {"executor": runtime.executor.model_dump(mode="json")} if job.config.nemo else {}
+    if not job.config.nemo:
+        return {}
+    return {
+        "executor": runtime.executor.model_dump(mode="json"),
+        "grace_seconds": runtime.cancel_grace_seconds,
+    }
 
 
 def check_layout(config: OptimizationConfig, executor: ExecutorSettings) -> None:

@@ -79,7 +79,7 @@ def tell(rank: int, events: Path, **event: object) -> None:
 MODES = {mode.__name__: mode for mode in (reduce_over_gloo, refuse, crash, end_well, wait, ignore_everything)}
 
 
-def launch_it(jobs: list[tuple[str, dict]], emit) -> list[str]:
+def launch_it(jobs: list[tuple[str, dict]], emit, grace_seconds: float = 20.0) -> list[str]:
     """Launches jobs, each with its executor, one after another in the worker; what became of each."""
     from tasks.training.executors import executor_of
     from tasks.training.launching import launch
@@ -88,7 +88,8 @@ def launch_it(jobs: list[tuple[str, dict]], emit) -> list[str]:
     for job, executor in jobs:
         events = Path(json.loads(Path(job).read_text(encoding="utf-8"))["events"])
         try:
-            launch(Path(job), events, executor_of(executor), emit, module="stand_in_process")
+            executor_made = executor_of(executor)
+            launch(Path(job), events, executor_made, emit, module="stand_in_process", grace_seconds=grace_seconds)
             outcomes.append("ended well")
         except Exception as error:
             if len(jobs) == 1:

@@ -23,6 +23,7 @@ from stand_in_process import launch_it
 from tasks.job import run_worker
 from tasks.runtime import Runtime
 from tasks.training.launching import Follower
+from tasks.training.rank_process import leave_seconds
 from tasks.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -56,8 +57,8 @@ def worker(workspace: Workspace) -> Iterator[Callable[..., subprocess.Popen[str]
     """Starts the worker that launches a job, to be killed."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(job_path: Path, executor: dict) -> subprocess.Popen[str]:
-        arguments = {"jobs": [(str(job_path), executor)]}
+    def start(job_path: Path, executor: dict, **more: object) -> subprocess.Popen[str]:
+        arguments = {"jobs": [(str(job_path), executor)], **more}
         path = workspace.scratch / f"worker-{len(started)}.json"
         path.write_text(json.dumps({"function": "stand_in_process:launch_it", "arguments": arguments}))
         with open(workspace.scratch / "worker.log", "ab") as log:
@@ -193,6 +194,24 @@ def test_sigterm_lets_every_process_checkpoint_and_leaves_none(workspace, worker
 
 
 @needs_nemo
+def test_a_checkpoint_that_takes_longer_than_the_grace_is_cut_off_and_the_error_names_the_setting(workspace, worker):
+    path = job_in(workspace, "wait")
+    process = worker(path, TWO, grace_seconds=0.5)
+    wait_until(lambda: (path.parent / "pid-0").exists() and (path.parent / "pid-1").exists(), 30)
+    process.terminate()
+    output, _ = process.communicate(timeout=30)
+    error = json.loads(output.splitlines()[-1])
+    assert "stopped by SIGTERM" in error["message"]
+    assert "had 0.375 s to write one" in error["hint"] and "TSUZUKI_CANCEL_GRACE_SECONDS from 0.5" in error["hint"]
+    assert list(path.parent.glob("checkpoint-*")) == []
+    wait_until(lambda: not processes_of(workspace.path), 15)
+
+
+def test_processes_may_write_for_most_of_the_grace_and_leave_before_it_ends():
+    assert [leave_seconds(grace) for grace in (0, 4, 20, 600)] == [0, 3, 15, 595]
+
+
+@needs_nemo
 def test_a_killed_worker_leaves_no_process_and_the_next_launch_waits_for_the_last(workspace, worker):
     path = job_in(workspace, "wait")
     process = worker(path, TWO)
@@ -213,12 +232,13 @@ def test_a_process_that_ignores_sigterm_is_killed_with_its_children(tmp_path):
     """rank_process alone, under a parent that dies as torchrun would."""
     watch = tmp_path / "launches" / "1"
     watch.mkdir(parents=True)
+    (watch / "leave_seconds").write_text("0.5", encoding="utf-8")
     job_path = tmp_path / "job.json"
     job_path.write_text(
         json.dumps({"mode": "ignore_everything", "folder": str(tmp_path), "events": str(tmp_path / "e")})
     )
     rank = (
-        "import subprocess; from tasks.training import rank_process; rank_process.LEAVE_SECONDS = 0.5;"
+        "import subprocess; from tasks.training import rank_process;"
         f"subprocess.Popen(['sleep', '61.{os.getpid()}']);"
         f"rank_process.main('stand_in_process', {str(job_path)!r}, {str(watch)!r})"
     )
