@@ -42,6 +42,19 @@ def stub_leptonai() -> bool:
     return True
 
 
+def name_numpy_product() -> bool:
+    """Megatron 0.15 shares out a checkpoint over several processes with `numpy.product`, which NumPy 2 dropped.
+
+    Off where numpy has it.
+    """
+    import numpy
+
+    if getattr(numpy, "product", numpy.prod) is not numpy.prod:
+        return False
+    numpy.product = numpy.prod  # pyright: ignore[reportAttributeAccessIssue]
+    return True
+
+
 def name_local_checkpoint_callback() -> bool:
     """NeMo's logger asks of every checkpoint callback whether it is one of nvidia-resiliency-ext, there or not.
 
@@ -129,6 +142,7 @@ def route_experts_without_engine() -> bool:
 
 SHIMS = (
     stub_leptonai,
+    name_numpy_product,
     name_local_checkpoint_callback,
     rename_local_norms,
     tell_lora_of_absent_engine,

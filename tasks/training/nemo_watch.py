@@ -11,20 +11,16 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from safetensors.torch import save_file
 
 from data_contracts.errors import ConfigError, DamagedArtifact, WorkerLost
 from tasks.training.guard import LossGuard
 from tasks.training.metrics import MetricsLog
 from tasks.training.nemo_checkpoints import prune
-from tasks.training.nemo_data import as_nemo
 from tasks.training.nemo_job import EventLog, TrainingState, read_job, read_state, write_state
+from tasks.training.nemo_logits import save_logits
 from tasks.training.nemo_recipes import model_settings
 from tasks.training.schedule import learning_rate
 from tasks.training.weights import prove_loss, prove_pretrained
-
-COMPARED_TOKENS = 128
-"""Of the first sample: those whose logits the exported model must give as well."""
 
 
 class Watch(pl.Callback):
@@ -140,13 +136,16 @@ class Watch(pl.Callback):
         self.emit("progress", **row)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        trainer.num_sanity_val_steps = float("inf")  # NeMo leaves it out where the model is a pipeline
         self._samples_per_epoch = trainer.datamodule.batches.samples_per_epoch
 
     def _maybe_save(self, trainer: Any) -> None:
         last = self.state.step == self.job.num_steps
         terminated = _any_process(self._terminated)
         if last:
-            self._save_logits(trainer)
+            assert self.config.nemo is not None
+            sample = trainer.datamodule.batches.micro_batches(1)[0]
+            save_logits(trainer.lightning_module, sample, self.config.nemo, self.job.last_logits)
         if last or terminated or self.state.step % self.config.checkpoint_every_steps == 0:
             self._save(trainer)
         if terminated and not last:
@@ -164,31 +163,8 @@ class Watch(pl.Callback):
             write_state(path, self.state)
             prune(self.job.checkpoints, self.config.keep_checkpoints)
             self.emit("checkpoint", step=step)
+        _wait_for_all()  # a process that ends now makes torchrun end the first one, which may still be at it
         self._clock += time.perf_counter() - started
-
-    def _save_logits(self, trainer: Any) -> None:
-        """What the trained model answers to the first sample; where one process holds the whole model."""
-        nemo = self.config.nemo
-        assert nemo is not None
-        if nemo.model_parallel > 1 or not self.first:
-            return
-        batch = trainer.datamodule.batches.micro_batches(1)[0]
-        width = min(COMPARED_TOKENS, batch.input_ids.shape[1])
-        cut = type(batch)(batch.input_ids[:1, :width], batch.targets[:1, :width])
-        inputs = as_nemo(cut, with_mask=not nemo.transformer_engine)
-        module = trainer.lightning_module
-        device = next(module.parameters()).device
-        was_training = module.training
-        module.eval()
-        with torch.no_grad():
-            logits = module(
-                input_ids=inputs["tokens"].to(device),
-                position_ids=inputs["position_ids"].to(device),
-                attention_mask=inputs["attention_mask"].to(device) if "attention_mask" in inputs else None,
-            )
-        module.train(was_training)
-        tensors = {"input_ids": cut.input_ids.contiguous(), "logits": logits.float().cpu().contiguous()}
-        save_file(tensors, self.job.last_logits)
 
     def _note_termination(self, *_: object) -> None:
         self._terminated = True
@@ -217,9 +193,18 @@ def _from_last_stage(loss: Any) -> torch.Tensor:
 def _any_process(flag: bool) -> bool:
     """Whether any process of the training was told to stop."""
     distributed = torch.distributed
-    if not distributed.is_initialized() or distributed.get_world_size() == 1:
+    if not _has_peers():
         return flag
     device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
     told = torch.tensor(int(flag), device=device)
     distributed.all_reduce(told, op=distributed.ReduceOp.MAX)
     return bool(told)
+
+
+def _wait_for_all() -> None:
+    if _has_peers():
+        torch.distributed.barrier()
+
+
+def _has_peers() -> bool:
+    return torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1

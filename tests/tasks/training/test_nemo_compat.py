@@ -71,6 +71,22 @@ def test_an_installed_leptonai_is_left_alone(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["False", "the real one"]
 
 
+def test_numpy_counts_elements_under_the_name_that_megatron_calls() -> None:
+    script = "from tasks.training.nemo_compat import name_numpy_product as s; print(s(), s())\n"
+    script += "import numpy; print(numpy.product((3, 4)))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["True True", "12"]
+
+
+def test_a_numpy_that_still_has_the_name_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy
+
+    own = object()
+    monkeypatch.setattr(numpy, "product", own, raising=False)
+    assert not nemo_compat.name_numpy_product()
+    assert numpy.product is own  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def test_with_transformer_engine_present_no_layer_is_renamed(monkeypatch: pytest.MonkeyPatch) -> None:
     untouched = object()
     base, lora = ModuleType("base"), ModuleType("lora")
@@ -89,7 +105,9 @@ def test_with_transformer_engine_present_no_layer_is_renamed(monkeypatch: pytest
     )
     _install(monkeypatch, "nemo.lightning", io=io, nemo_logger=logger)
 
-    assert nemo_compat.SHIMS[1:] and not any(shim() for shim in nemo_compat.SHIMS[1:])
+    of_other_packages = (nemo_compat.stub_leptonai, nemo_compat.name_numpy_product)
+    shims = [shim for shim in nemo_compat.SHIMS if shim not in of_other_packages]
+    assert shims and not any(shim() for shim in shims)
     assert io.apply_transforms is logger.lcp is lora.te is untouched
 
 
