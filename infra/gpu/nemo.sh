@@ -5,6 +5,7 @@
 # contract   the contract tests of the training backends on the GPU
 # proof      the steps WORD... of tests/benchmarks/nemo_proof/proof.py; `--` before more of its options
 # speed      the variants WORD... of tests/benchmarks/nemo_proof/speed.py
+# parallel   a step and the layouts WORD... of tests/benchmarks/nemo_proof/parallel.py, on two GPUs
 set -eu
 cd "$(dirname "$0")/../.."
 section=$1
@@ -41,8 +42,11 @@ proof)
 speed)
   run python3 $proof/speed.py "$@"
   ;;
+parallel)
+  run python3 $proof/parallel.py "$@"
+  ;;
 *)
-  echo "error: \`$section\`: expected setup, contract, proof or speed" >&2
+  echo "error: \`$section\`: expected setup, contract, proof, speed or parallel" >&2
   exit 2
   ;;
 esac

