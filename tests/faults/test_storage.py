@@ -1,9 +1,12 @@
-"""A disk that is full, read-only or gone: one clear error, nothing half-sealed; then it goes on."""
+"""A disk that is full, read-only, somebody else's or gone: one clear error, nothing half-sealed; then it goes on."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +17,7 @@ from plain_runs import run_plainly
 from served import END_SECONDS, wait_for
 from small_disk import SmallDisk
 
-from command_line import MICRO, Tsuzuki, digests
+from command_line import MICRO, ROOT, Tsuzuki, digests
 from data_contracts.errors import StorageError
 from flows.inspection import verify_path
 from tasks.stages import STAGES
@@ -106,6 +109,21 @@ def test_a_disk_that_fills_up_at_a_checkpoint_is_told_by_the_command_line(disk, 
 
 
 @pytest.mark.faults
+def test_a_store_that_becomes_read_only_in_the_middle_of_a_run(disk, undisturbed, fault_log):
+    store = disk.folder / "store"
+    with fault_log.trying("read-only store") as recovery:
+        run = Tsuzuki().start("run", *arguments(store))
+        wait_for(lambda: run.poll() is not None or "filter" in digests(store), END_SECONDS)
+        disk.make_read_only()
+        assert "Read-only file system" in told_by(run)
+        disk.make_writable()
+        recovery.begin()
+        run_plainly(store)
+    assert digests(store) == digests(undisturbed)
+    assert_nothing_is_left(store)
+
+
+@pytest.mark.faults
 @pytest.mark.parametrize("way", ["deleted", "unmounted"])
 def test_a_store_that_vanishes_in_the_middle_of_a_training(way, disk, undisturbed, fault_log):
     store = disk.folder / "store"
@@ -125,3 +143,40 @@ def test_a_store_that_vanishes_in_the_middle_of_a_training(way, disk, undisturbe
         run_plainly(store)
     assert digests(store) == digests(undisturbed)
     assert_nothing_is_left(store)
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(bool(os.getuid()) or not shutil.which("setpriv"), reason="only root can become somebody else")
+def test_somebody_elses_store_serves_what_it_holds_and_names_what_it_refuses(undisturbed, fault_log):
+    # Not tmp_path, which only the user who runs the tests may enter.
+    folder = Path(tempfile.mkdtemp(prefix="tsuzuki-shared-"))
+    try:
+        folder.chmod(0o755)
+        store = folder / "store"
+        copy_until("pretrain", undisturbed, store)
+        store.chmod(0o755)
+        with fault_log.trying("permission denied") as recovery:
+            result = run_as_nobody(folder, "run", *arguments(store))
+            assert result.returncode == 1, result.stderr
+            assert [json.loads(line)["status"] for line in result.stdout.splitlines()] == ["cached"] * 6
+            assert f"error: `{store}/.locks`: Permission denied" in result.stderr
+            assert "Traceback" not in result.stderr
+            recovery.begin()
+            run_plainly(store)
+            assert digests(store) == digests(undisturbed)
+    finally:
+        shutil.rmtree(folder)
+
+
+def run_as_nobody(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    (folder / "home").mkdir(mode=0o777)
+    (folder / "home").chmod(0o777)
+    variables = {"HOME": str(folder / "home"), "PREFECT_HOME": str(folder / "home" / "prefect")}
+    return subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *Tsuzuki.command, *map(str, words)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, **variables},
+    )
