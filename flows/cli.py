@@ -18,14 +18,14 @@ STORE_HELP = "Folder of the artifacts. [default: TSUZUKI_STORE, or ./tsuzuki-sto
 
 
 ELSEWHERE = {
-    "backfill": "flows.backfill_command",
-    "checkpoints": "flows.checkpoint_commands",
-    "doctor": "flows.doctor_command",
+    "backfill": "flows.backfill.command",
+    "checkpoints": "flows.checkpoints.commands",
+    "doctor": "flows.doctor.command",
     "executor": "flows.executor_command",
     "generate": "flows.generate_command",
-    "save-blocks": "flows.blocks_command",
-    "serve": "flows.serve_command",
-    "setup": "flows.serve_command",
+    "save-blocks": "flows.service.blocks_command",
+    "serve": "flows.service.command",
+    "setup": "flows.service.command",
 }
 """Commands by name that stand, under that name, in a module of their own."""
 
@@ -89,9 +89,9 @@ def run(config: Any, store: Path | None, until: str | None, rebuild_from: str | 
     prepare_prefect()
     from flows.console import ConsoleReporter
     from flows.pipeline_flow import pipeline
-    from flows.prefect_home import room_in_prefect_home
     from flows.running import check_stage_name
     from flows.runs import reporter
+    from flows.service.prefect_home import room_in_prefect_home
 
     check_stage_name(until)
     check_stage_name(rebuild_from)
@@ -185,14 +185,14 @@ def inspect(path: Path, as_json: bool, ledger: bool) -> None:
     if ledger:
         from dataclasses import asdict
 
-        from flows import accounting
+        from flows.inspecting import accounting
 
         accounts = accounting.accounts(path.absolute())
         told = "\n".join(json.dumps(asdict(account)) for account in accounts)
         click.echo(told if as_json else accounting.as_text(accounts))
         sys.exit(any(account.problems for account in accounts))
     from data_contracts.manifest import read_manifest
-    from flows.inspection import describe
+    from flows.inspecting.inspection import describe
 
     click.echo(read_manifest(path).model_dump_json(indent=1) if as_json else describe(path.absolute()))
 
@@ -203,7 +203,7 @@ def inspect(path: Path, as_json: bool, ledger: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON line a stage.")
 def explain(path: Path, document: str, as_json: bool) -> None:
     """Tell the life of one document in an artifact or store: where it came from, what became of it, and why."""
-    from flows import explaining
+    from flows.inspecting import explaining
 
     events = explaining.life_of(path.absolute(), document)
     told = "\n".join(json.dumps(event, ensure_ascii=False) for event in events)
@@ -247,8 +247,8 @@ def try_filters(
 def verify(path: Path, repair: bool) -> None:
     """Read every file of an artifact, or of a whole store, again and compare hashes; exit 1 on damage."""
     from flows.console import ConsoleReporter
-    from flows.inspection import verify_path
-    from flows.repair import Outcome, repair_path
+    from flows.inspecting.inspection import verify_path
+    from flows.inspecting.repair import Outcome, repair_path
     from flows.runs import reporter
 
     reporter.set(ConsoleReporter())
@@ -270,7 +270,7 @@ def verify(path: Path, repair: bool) -> None:
 @click.option("--yes", is_flag=True, help="Really delete; without it nothing is touched.")
 def prune(store: Path | None, keep_last: int | None, yes: bool) -> None:
     """List what no kept delivery needs; delete it with --yes."""
-    from flows.inspection import prunable
+    from flows.inspecting.inspection import prunable
     from infra.settings import load_settings
     from tasks.store import Store
 

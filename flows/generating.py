@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 from data_contracts.errors import DamagedArtifact, MissingArtifact, MissingPackage, SourceError, UsageError
 from data_contracts.manifest import read_manifest
-from flows import checkpoints
-from flows.checkpoints import Checkpoint, describe
+from flows.checkpoints import finding
+from flows.checkpoints.finding import Checkpoint, describe
 from infra.settings import available_cores, load_settings
 from tasks.job import Event, run_worker
 from tasks.models.folders import read_json
@@ -55,7 +55,7 @@ def find_source(model: Path, base: Path | None = None) -> Source:
     """
     model = model.absolute()
     found = describe(model) if model.is_dir() else None
-    if found is None or found.kind == checkpoints.TRANSFORMERS:
+    if found is None or found.kind == finding.TRANSFORMERS:
         what = "weights without a model's config" if found else "no model, adapter or NeMo checkpoint"
         raise SourceError(
             f"`{model}`: found {what}, expected one that can be loaded",
@@ -63,13 +63,13 @@ def find_source(model: Path, base: Path | None = None) -> Source:
         )
     if found.damage:
         raise DamagedArtifact(f"`{model}`: {found.damage}", hint="take another one; see `tsuzuki checkpoints list`")
-    if base and found.kind != checkpoints.ADAPTER:
+    if base and found.kind != finding.ADAPTER:
         raise UsageError(f"`--base`: given for a {found.kind}, expected an adapter", hint="leave it out")
-    if found.kind in (checkpoints.NEMO, checkpoints.NEMO_ADAPTER):
+    if found.kind in (finding.NEMO, finding.NEMO_ADAPTER):
         return Source("nemo", _with_its_base(found))
-    if found.kind == checkpoints.ADAPTER:
+    if found.kind == finding.ADAPTER:
         return Source("hf", _base_of(found, base), model)
-    return Source("hf", model / "model" if found.kind == checkpoints.DELIVERY else model)
+    return Source("hf", model / "model" if found.kind == finding.DELIVERY else model)
 
 
 def read_prompts(path: Path) -> list[str]:
@@ -164,7 +164,7 @@ def _keep_offline_runs(workspace: Path, folder: Path) -> None:
 
 def _with_its_base(found: Checkpoint) -> Path:
     """Folder of a NeMo checkpoint. Raises DamagedArtifact for an adapter's one whose base is not where it says."""
-    if found.kind == checkpoints.NEMO_ADAPTER:
+    if found.kind == finding.NEMO_ADAPTER:
         try:
             base = nemo_checkpoints.adapter_base(found.path)
             damage = f"`{base}`: {lack}" if (lack := nemo_checkpoints.damage(base)) else None

@@ -12,7 +12,7 @@ from uuid import UUID
 from data_contracts.errors import UsageError
 from flows.recipes import PipelineConfig
 from flows.runs import Stopped
-from flows.ui_names import title_of
+from flows.ui.names import title_of
 from infra.settings import load_settings
 from tasks.parallel import end_processes
 from tasks.runtime import Runtime
@@ -43,9 +43,9 @@ def run_story(
     story: Story, config: PipelineConfig, store: Path | None, until: str | None, rebuild_from: str | None
 ) -> None:
     """Runs a story with every stage as a Prefect task. Raises what the first failing stage raises."""
-    from flows.blocks import take_from_blocks
-    from flows.ephemeral_server import tie_server_to_this_process
-    from flows.service_life import end_with_service
+    from flows.service.blocks import take_from_blocks
+    from flows.service.ephemeral_server import tie_server_to_this_process
+    from flows.service.life import end_with_service
     from flows.stage_flow import PrefectRun
 
     tie_server_to_this_process()

@@ -16,12 +16,12 @@ from prefect.runtime import task_run
 from data_contracts.errors import TsuzukiError
 from data_contracts.files import digest_of
 from flows.events import StageEvents
-from flows.gpu_slot import gpu_slot, needs_gpu
 from flows.runs import Run
-from flows.stage_markdown import logged_line
-from flows.ui_artifacts import show_report, show_stage
-from flows.ui_failures import told_in_log
-from flows.ui_progress import ProgressBar
+from flows.service.gpu_slot import gpu_slot, needs_gpu
+from flows.ui.artifacts import show_report, show_stage
+from flows.ui.failures import told_in_log
+from flows.ui.markdown import logged_line
+from flows.ui.progress import ProgressBar
 from tasks.stage import Request
 from tasks.stages import DELIVER
 from tasks.store import Built, Status

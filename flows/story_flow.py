@@ -7,8 +7,8 @@ from typing import Any
 
 from prefect import Flow, flow
 
-from flows.ui_failures import tell_failures_in_words
-from flows.ui_names import run_name
+from flows.ui.failures import tell_failures_in_words
+from flows.ui.names import run_name
 
 
 def story_flow(name: str) -> Callable[[Callable[..., Any]], Flow[..., Any]]:

@@ -13,7 +13,7 @@ from typing import Self
 
 import httpx
 
-from flows.ephemeral_server import SERVED_FACTORY
+from flows.service.ephemeral_server import SERVED_FACTORY
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 180.0

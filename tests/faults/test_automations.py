@@ -19,8 +19,8 @@ from self_hosted import SelfHosted, Webhook
 from served import WAIT_SECONDS, Postgres, micro_config, wait_for
 
 from command_line import ROOT, digests
-from flows.lost_runs import flow_run_of
 from flows.recipes import PipelineConfig
+from flows.service.lost_runs import flow_run_of
 from tasks.stage import Request
 from tasks.stages import ACQUIRE
 from tasks.store import Store

@@ -13,7 +13,7 @@ import pytest
 from served import Served, micro_config, wait_for
 
 from command_line import MICRO, ROOT
-from flows.lost_runs import flow_run_of
+from flows.service.lost_runs import flow_run_of
 from tasks.runtime import Runtime
 
 pytestmark = pytest.mark.faults

@@ -17,8 +17,8 @@ from plain_runs import run_plainly
 
 from command_line import MICRO, Tsuzuki, digests
 from data_contracts.errors import DamagedArtifact, QuarantineLimitError, SourceError
-from flows.inspection import verify_path
-from flows.repair import repair_path
+from flows.inspecting.inspection import verify_path
+from flows.inspecting.repair import repair_path
 from tasks.acquire import sample
 from tasks.stages import STAGES
 

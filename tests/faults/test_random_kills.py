@@ -22,7 +22,7 @@ from served import wait_for
 from story_server import Commands, Starter, StoryServer
 
 from data_contracts.manifest import Manifest
-from flows.accounting import accounts
+from flows.inspecting.accounting import accounts
 from tasks.stages import STAGES
 from tasks.store import Store
 

@@ -24,8 +24,8 @@ from faulting import assert_nothing_is_left, at_work, finish
 from served import END_SECONDS, Served, free_port, micro_config, wait_for
 
 from command_line import MICRO, ROOT, Tsuzuki, digests
-from flows.ephemeral_server import SERVER_FACTORY
-from flows.lost_runs import flow_run_of
+from flows.service.ephemeral_server import SERVER_FACTORY
+from flows.service.lost_runs import flow_run_of
 
 pytestmark = pytest.mark.faults
 

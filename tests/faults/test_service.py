@@ -11,7 +11,7 @@ from faulting import assert_nothing_is_left
 from served import END_SECONDS, Postgres, Served, micro_config, wait_for
 
 from command_line import digests
-from flows.lost_runs import flow_run_of
+from flows.service.lost_runs import flow_run_of
 from tasks.stages import STAGES
 
 pytestmark = [

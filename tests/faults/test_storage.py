@@ -19,7 +19,7 @@ from small_disk import SmallDisk
 
 from command_line import MICRO, ROOT, Tsuzuki, digests
 from data_contracts.errors import StorageError
-from flows.inspection import verify_path
+from flows.inspecting.inspection import verify_path
 from tasks.stages import STAGES
 
 CORPUS_STAGES = list(STAGES)[:4]

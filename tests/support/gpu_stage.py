@@ -48,7 +48,7 @@ def main(store: Path, names: list[str]) -> None:
     prepare_prefect()
     from prefect import flow
 
-    from flows.ephemeral_server import tie_server_to_this_process
+    from flows.service.ephemeral_server import tie_server_to_this_process
     from flows.stage_flow import PrefectRun
 
     stage = Stage("acquire", RawCorpus, 1, "gpu_stage:note_slots", "Notes the slots that are taken.")

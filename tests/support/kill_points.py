@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 from faulting import Running, descendants
 
-from flows.ephemeral_server import SERVER_FACTORY
+from flows.service.ephemeral_server import SERVER_FACTORY
 
 CORPUS_STAGES = ("acquire", "filter", "dedup", "split")
 """Those that spread their jobs over processes."""
