@@ -10,7 +10,7 @@ import pytest
 from served import END_SECONDS, Served, micro_config, wait_for
 
 from command_line import MICRO, Tsuzuki, digests
-from flows.lost_runs import flow_run_of
+from flows.service.lost_runs import flow_run_of
 
 pytestmark = pytest.mark.faults
 
