@@ -22,7 +22,7 @@ demo: $(VENV)/.ready  ## the whole pipeline on the bundled sample: offline, on t
 	$(BIN)/tsuzuki run demo --store $(STORE)
 
 test: $(VENV)/.ready  ## every test that can run here in minutes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 faults: $(VENV)/.ready  ## every fault that a run has to survive
 	$(BIN)/python -m pytest tests/faults -m 'faults or not faults' --durations=0

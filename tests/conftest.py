@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> None:
         WANDB_MODE="disabled",
         WANDB_ERROR_REPORTING="false",
     )
+    # A suite that was started in the background ignores Ctrl-C, and so would every process that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
