@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import sys
@@ -21,6 +20,7 @@ from data_contracts.errors import ArtifactError, MissingArtifact
 from data_contracts.files import sync_path
 from data_contracts.manifest import MANIFEST_NAME, DataSource, Manifest, Summary, read_manifest
 from tasks.damaged_inputs import damaged_inputs_named
+from tasks.locks import try_lock
 from tasks.runtime import Progress, Runtime
 from tasks.stage import Request
 from tasks.storage_faults import is_same_file, storage_errors, vanished
@@ -138,7 +138,7 @@ class Store:
         path.parent.mkdir(exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            while not _take(descriptor):
+            while not try_lock(descriptor):
                 if not waited:
                     on_wait()
                 waited = True
@@ -219,14 +219,6 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns
-
-
-def _take(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _sources(request: Request, summary: Summary) -> list[DataSource]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 from data_contracts.artifacts import type_named, verify_files
 from data_contracts.errors import ArtifactError, DamagedArtifact, MissingArtifact, TsuzukiError, UsageError
 from data_contracts.manifest import MANIFEST_NAME, read_manifest
+from tasks.locks import try_lock
 from tasks.models.folders import check_model_files, model_files, read_json, tensor_shapes
 from tasks.training import checkpoint_seal, nemo_checkpoints
 
@@ -250,11 +250,6 @@ def _locked(path: Path) -> Iterator[bool]:
     lock.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+        yield try_lock(descriptor)
     finally:
         os.close(descriptor)

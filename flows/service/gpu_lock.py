@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from data_contracts.errors import StorageError
+from tasks.locks import try_lock
 
 POLL_SECONDS = 0.5
 EVERYBODY = "all"
@@ -57,9 +58,7 @@ def _try_slot(slot: str, devices: str | None, folder: Path) -> ExitStack | None:
         for device, kind in wanted:
             descriptor = _open(folder / f"tsuzuki.{quote(f'{slot}.{device}', safe='')}.lock")
             held.callback(os.close, descriptor)
-            try:
-                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(descriptor, kind):
                 return None
         return held.pop_all()
     return None

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from data_contracts.errors import UsageError
+from tasks.locks import try_lock
 
 LOCK_NAME = "tsuzuki-serve.lock"
 TAKE_SECONDS = 3.0
@@ -26,7 +27,7 @@ def only_service_of(home: Path, what: str) -> Iterator[None]:
     home.mkdir(parents=True, exist_ok=True)
     with open(home / LOCK_NAME, "a+", encoding="utf-8") as lock:
         deadline = time.monotonic() + TAKE_SECONDS
-        while not _try(lock.fileno()):
+        while not try_lock(lock):
             if time.monotonic() > deadline:
                 lock.seek(0)
                 raise UsageError(
@@ -38,14 +39,6 @@ def only_service_of(home: Path, what: str) -> Iterator[None]:
         lock.write(what)
         lock.flush()
         yield
-
-
-def _try(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def end_with_service(lock: Path | None, grace_seconds: float) -> None:

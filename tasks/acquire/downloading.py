@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -20,6 +19,7 @@ from data_contracts.files import READ_SIZE_BYTES, sync_path
 from tasks.acquire.listing import LfsObject
 from tasks.acquire.patience import Patience, Stopped
 from tasks.acquire.web import Web, shown
+from tasks.locks import try_lock
 from tasks.runtime import Progress
 
 LOCK_POLL_SECONDS = 0.2
@@ -110,7 +110,7 @@ def partial_of(item: LfsObject, path: Path, stop: threading.Event, received: Rec
     part = path.with_name(f"{path.name}.part")
     while True:
         with open(part, "a+b") as file:
-            while not _locked(file):
+            while not try_lock(file):
                 if stop.wait(LOCK_POLL_SECONDS):
                     raise Stopped
             if not _still_at(file, part):  # who held it has put it in place or removed it
@@ -124,14 +124,6 @@ def partial_of(item: LfsObject, path: Path, stop: threading.Event, received: Rec
                 if not (held and held.size) and _still_at(file, part):
                     part.unlink()
             return
-
-
-def _locked(file: BinaryIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _still_at(file: BinaryIO, path: Path) -> bool:

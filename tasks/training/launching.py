@@ -18,6 +18,7 @@ from typing import Any
 
 from data_contracts import errors
 from data_contracts.errors import TsuzukiError, WorkerError, WorkerLost
+from tasks.locks import try_lock
 from tasks.training import nemo_run_jobs, rank_process
 from tasks.training.executors import Inline, Slurm, executor_of
 from tasks.training.nemo_run_jobs import Launched
@@ -219,7 +220,7 @@ def _end_earlier(launches: Path, home: Path, grace_seconds: float) -> None:
     with open(launches / rank_process.RANKS_LOCK_NAME, "ab") as lock:
         seconds = EARLIER_SECONDS + grace_seconds
         until = time.monotonic() + seconds
-        while not _locked(lock):
+        while not try_lock(lock):
             if time.monotonic() > until:
                 raise WorkerError(
                     f"`{launches}`: processes of an earlier launch did not end within {seconds:.0f} s",
@@ -234,14 +235,6 @@ def _end_earlier(launches: Path, home: Path, grace_seconds: float) -> None:
     if found is not None:
         end_job(found, launches / earlier["watch"], grace_seconds)
     record.unlink()
-
-
-def _locked(file: Any) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextlib.contextmanager

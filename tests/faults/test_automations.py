@@ -131,7 +131,9 @@ def test_a_run_whose_worker_and_process_are_killed_continues_by_itself(server, w
     states = states_of(server, run_id)
     crashed = states.index(("Crashed", "No heartbeat for 150 s; its process is gone."))
     assert states[crashed + 1] == ("AwaitingRetry", "It crashed; the run continues.")
-    assert {p["text"].splitlines()[0] for p in webhook.posted} == {"demo: pipeline until acquire, sample → tiny: Crashed"}
+    assert {p["text"].splitlines()[0] for p in webhook.posted} == {
+        "demo: pipeline until acquire, sample → tiny: Crashed"
+    }
     end(worker)
 
 
