@@ -25,7 +25,7 @@ test: $(VENV)/.ready  ## every test that can run here in minutes
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 faults: $(VENV)/.ready  ## every fault that a run has to survive
-	$(BIN)/python -m pytest tests/faults -m 'faults or not faults' --durations=0
+	$(BIN)/python -m pytest tests/faults -m 'faults or not faults' -n 3 --dist loadfile --durations=30
 
 BENCH_RUNS ?= 3
 # Real text and a real tokenizer for `make bench`: folders of JSON lines, and with tokenizer.json.

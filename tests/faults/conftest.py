@@ -26,6 +26,18 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if (told := getattr(session.config, "workeroutput", None)) is not None:  # one of the processes of pytest-xdist
+        told["faults"] = [LOG.tried, LOG.seconds]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hears of a process of pytest-xdist that it has ended."""
+    if "faults" in getattr(node, "workeroutput", {}):
+        LOG.add(*node.workeroutput["faults"])
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     if not LOG.tried:
         return

@@ -65,6 +65,12 @@ class FaultLog:
         with self.lock:
             self.seconds.setdefault(fault, []).append(recovery.seconds)
 
+    def add(self, tried: dict[str, int], seconds: dict[str, list[float]]) -> None:
+        """What another process of the tests tried."""
+        for fault, number in tried.items():
+            self.tried[fault] = self.tried.get(fault, 0) + number
+            self.seconds.setdefault(fault, []).extend(seconds.get(fault, []))
+
     def rows(self) -> list[tuple[str, int, int, float, float]]:
         """(fault, tried, survived, median and largest seconds to recover), in the order of the tests."""
         return [
