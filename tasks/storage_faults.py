@@ -28,12 +28,17 @@ def storage_error_of(error: BaseException, root: Path) -> StorageError | None:
     root: what is named where the failure names no file.
     """
     cause: BaseException | None = error
+    wanted = STORAGE_ERRORS
     while cause is not None and not isinstance(cause, TsuzukiError):
         code = cause.errno if isinstance(cause, OSError) else None
-        code = code if code in STORAGE_ERRORS else _code_in_words(cause)
-        if code is not None:
+        code = code if code in wanted else _code_in_words(cause)
+        if code in wanted:
             return _told(code, getattr(cause, "filename", None) or root)
-        cause = cause.__cause__
+        if not cause.__suppress_context__:
+            # What was raised on the way out, such as torch's at the end of a file, hides a full disk. A file that may
+            # not be read is another thing: somebody may have dealt with that before.
+            wanted = SPACE_ERRORS
+        cause = cause.__cause__ if cause.__suppress_context__ else cause.__context__
     return None
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -84,6 +85,27 @@ def test_a_disk_that_fills_up_in_the_corpus_half_and_then_is_read_only(disk, tmp
             run_plainly(store, until="split", rebuild_from="dedup")
         disk.make_writable()
         assert digests(store) == digests(undisturbed)
+
+
+def test_a_full_disk_is_told_wherever_in_a_file_of_torch_the_room_ends(disk):
+    script = """
+import sys, torch
+from pathlib import Path
+from data_contracts.files import HashingFile
+from tasks.storage_faults import storage_error_of
+folder = Path(sys.argv[1])
+try:
+    with HashingFile(folder / "optimizer.pt") as file:
+        torch.save({number: torch.zeros(5000) for number in range(30)}, file)
+except BaseException as error:
+    print(storage_error_of(error, folder))
+"""
+    for room_bytes in (40 << 10, 92 << 10, 248 << 10):  # torch's own words differ between them
+        disk.leave(room_bytes)
+        words = [sys.executable, "-c", script, str(disk.folder)]
+        told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert "No space left on device" in told and "hint: free space" in told, told
+        (disk.folder / "optimizer.pt").unlink()
 
 
 @pytest.mark.faults
