@@ -15,9 +15,8 @@ from flows.events import error_words
 LOGGERS = ("prefect.task_runs", "prefect.flow_runs", "prefect.engine")
 """Through these Prefect logs an exception of a task, then of the flow, then of the process, each with a traceback."""
 
-
-FINISHED = "Finished in state Failed("
-"""A line that says the same once more, and as a Python literal."""
+FINISHED = ("Finished in state Failed(", "Finished in state Completed(")
+"""Lines that say once more, and as a Python literal, what the line of a stage says."""
 
 
 class InWords(logging.Filter):
