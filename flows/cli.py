@@ -13,9 +13,7 @@ from typing import Any
 import click
 
 from data_contracts.errors import TsuzukiError
-
-STORE_HELP = "Folder of the artifacts. [default: TSUZUKI_STORE, or ./tsuzuki-store]"
-
+from flows.options import store_option
 
 ELSEWHERE = {
     "backfill": "flows.backfill.command",
@@ -71,10 +69,6 @@ def config_options(command: Callable[..., None]) -> Callable[..., None]:
         command(load_config(recipe, file, assignments), **options)
 
     return with_config
-
-
-def store_option(command: Callable[..., None]) -> Callable[..., None]:
-    return click.option("--store", type=click.Path(path_type=Path, file_okay=False), help=STORE_HELP)(command)
 
 
 @main.command()

@@ -13,7 +13,6 @@ import click
 from data_contracts import errors
 from data_contracts.errors import MissingPackage, WorkerError
 
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
 DRY_RUN = "tasks.training.launching:dry_run_of"
 DRY_RUN_INLINE = "nothing is submitted: the worker itself trains, in one process on one device"
 
@@ -47,6 +46,8 @@ def _dry_run(python: Path | None, arguments: dict[str, Any]) -> str:
             f"`TSUZUKI_NEMO_PYTHON`: found {python or 'nothing'}, expected the interpreter that has NeMo-Run",
             hint="make nemo-env, and set the variable as it says",
         )
+    from tasks.job import PROJECT_ROOT
+
     with tempfile.TemporaryDirectory() as folder:
         job = Path(folder) / "job.json"
         job.write_text(json.dumps({"function": DRY_RUN, "arguments": arguments}), encoding="utf-8")

@@ -60,7 +60,7 @@ def run_story(
         until,
         title=title_of(config),
         tags=("tsuzuki", config.recipe, config.source.kind),
-        gpu_limit=load_settings().gpu_limit,
+        gpu_limit=settings.gpu_limit,
         reports_url=settings.reports_url,
         labels={"tsuzuki.recipe": config.recipe, "tsuzuki.source": config.source.kind},
     )

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flows.options import store_option
+
 if TYPE_CHECKING:
     from flows.backfill.fillings import Filled, Filling
-
-STORE_HELP = "Folder of the artifacts. [default: TSUZUKI_STORE, or ./tsuzuki-store]"
 
 
 @click.command()
@@ -23,7 +23,7 @@ STORE_HELP = "Folder of the artifacts. [default: TSUZUKI_STORE, or ./tsuzuki-sto
 @click.option("--months", metavar="FIRST..LAST", help="One run for each month, as in 2025-01..2025-06.")
 @click.option("--config", "file", type=click.Path(path_type=Path), help="YAML laid over the recipe; {month} in it.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Change one value; {month} in it.")
-@click.option("--store", type=click.Path(path_type=Path, file_okay=False), help=STORE_HELP)
+@store_option
 @click.option("--until", metavar="STAGE", help="Stop each run after that stage.")
 @click.option("--parallel", type=click.IntRange(min=1), default=1, show_default=True, help="Runs at a time.")
 @click.option("--stop-on-failure", is_flag=True, help="Begin no more after one failed, and end those that run.")

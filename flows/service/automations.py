@@ -12,7 +12,7 @@ from prefect.events.schemas.automations import AutomationCore
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data_contracts.errors import ConfigError
-from flows.service.serving import PROJECT_ROOT
+from tasks.job import PROJECT_ROOT
 
 FILE = PROJECT_ROOT / "infra" / "automations.yaml"
 TAG = "tsuzuki-setup"

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-STORE_HELP = "Folder of the artifacts. [default: TSUZUKI_STORE, or ./tsuzuki-store]"
+from flows.options import store_option
+
 gpu_slots_option = click.option(
     "--gpu-slots",
     type=click.IntRange(min=1),
@@ -21,7 +22,7 @@ gpu_slots_option = click.option(
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Other than loopback only with a password.")
 @click.option("--port", type=click.IntRange(1, 65535), default=4200, show_default=True)
-@click.option("--store", type=click.Path(path_type=Path, file_okay=False), help=STORE_HELP)
+@store_option
 @gpu_slots_option
 def serve(host: str, port: int, store: Path | None, gpu_slots: int) -> None:
     """Run Prefect's server, a worker and the deployments on this machine until Ctrl-C.

@@ -23,7 +23,6 @@ from flows.service.ephemeral_server import REPORTS_PATH, SERVED_FACTORY, end_wit
 from flows.service.life import LOCK_NAME, only_service_of
 from flows.service.lost_runs import LostRuns, flow_run_of, reschedule
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
 POOL = "tsuzuki"
 START_SECONDS = 120.0
 SERVER_STOP_SECONDS = 10.0

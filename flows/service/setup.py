@@ -16,7 +16,8 @@ from prefect.exceptions import ObjectNotFound
 from data_contracts.errors import UsageError
 from flows.service.automations import apply_automations, save_notify_block
 from flows.service.gpu_slot import ensure_gpu_limit
-from flows.service.serving import POOL, PROJECT_ROOT
+from flows.service.serving import POOL
+from tasks.job import PROJECT_ROOT
 
 TEMPLATES = PROJECT_ROOT / "infra" / "work_pools"
 QUEUES = ("cpu", "gpu")

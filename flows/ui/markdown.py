@@ -54,8 +54,7 @@ def told_in_a_line(stage: Stage, manifest: Manifest, path: Path, status: str) ->
 
 def logged_line(manifest: Manifest, path: Path, status: str) -> str:
     """What the log of a run says of a stage that was built; plain text."""
-    figures = ", ".join(f"{formats.words(name)} {formats.number(value)}" for name, value in _outcomes(manifest))
-    return f"{status} in {formats.duration(manifest.seconds)}: {figures or manifest.stage}; {path}"
+    return f"{status} in {formats.duration(manifest.seconds)}: {_outcomes(manifest) or manifest.stage}; {path}"
 
 
 def stage_view(manifest: Manifest, pictures: Mapping[str, str]) -> str:
@@ -83,9 +82,7 @@ def lineage_rows(found: Iterable[Manifest]) -> list[Row]:
             "digest": f"`{manifest.digest[:12]}`",
             "took": cell(formats.duration(manifest.seconds)),
             "sealed (UTC)": cell(f"{manifest.created_at:%Y-%m-%d %H:%M:%S}"),
-            "what came out": ", ".join(
-                f"{cell(formats.words(name))} {formats.number(value)}" for name, value in _outcomes(manifest)
-            ),
+            "what came out": cell(_outcomes(manifest)),
             "made from": ", ".join(f"`{digest}` {cell(name)}" for name, digest in _origins(manifest)) or "–",
         }
         for manifest in sorted(found, key=lambda manifest: manifest.created_at)
@@ -117,7 +114,8 @@ def _origins(manifest: Manifest) -> list[tuple[str, str]]:
     return list(dict.fromkeys(found))
 
 
-def _outcomes(manifest: Manifest) -> list[tuple[str, int]]:
+def _outcomes(manifest: Manifest) -> str:
     """The counts that tell most: what was kept or consumed, before the rest."""
     counts = [item for item in manifest.summary.counts.items() if item[1]]
-    return sorted(counts, key=lambda item: not OUTCOME.search(item[0]))[:NUM_OUTCOMES]
+    most = sorted(counts, key=lambda item: not OUTCOME.search(item[0]))[:NUM_OUTCOMES]
+    return ", ".join(f"{formats.words(name)} {formats.number(value)}" for name, value in most)
